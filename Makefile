@@ -1,0 +1,66 @@
+# Everything lives in .venv (development), .cache (environments of other Pythons and SDK versions, built servers). Nothing global.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+LIVEKIT_SERVER_VERSION := v1.13.5
+# Every other Python of 3.10-3.13 on this machine gets the tests of its own; the default one gets all of them.
+OTHER_PYTHONS ?= $(shell for v in 3.10 3.11 3.12 3.13; do tests/find-python $$v; done)
+WORKERS ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "make: setting up $(VENV) ($(shell $(PYTHON) --version 2>&1))"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: Python 3.10 or newer is needed; PYTHON=/path/to/python make ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,check]'
+	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/.installed ## Real races on the real SDK, detected and named; HOLD=1 keeps /metrics up.
+	@$(BIN)/race-watch demo $(if $(HOLD),--hold)
+
+.PHONY: test
+test: $(VENV)/.installed livekit-server ## All tests, on every installed Python of 3.10 to 3.13.
+	@echo "make: tests on $$($(BIN)/python --version)"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+	@for python in $(OTHER_PYTHONS); do tests/on-python $$python $(CACHE) $(WORKERS) || exit 1; done
+
+.PHONY: check
+check: $(VENV)/.installed ## Lint, format, types, import contracts.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m compileall -q race_watch
+
+.PHONY: format
+format: $(VENV)/.installed ## Format the code.
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+
+.PHONY: bench
+bench: $(VENV)/.installed ## What race_watch costs, beside its budget (ROWS="task log" for some).
+	@$(BIN)/python -m benchmarks $(ROWS)
+
+.PHONY: livekit-server
+livekit-server: $(CACHE)/bin/livekit-server ## Build the real livekit-server the tests use (needs Go).
+
+$(CACHE)/bin/livekit-server:
+	@mkdir -p $(CACHE)/bin
+	@if command -v go >/dev/null; then \
+	  echo "make: building livekit-server $(LIVEKIT_SERVER_VERSION), about two minutes, once"; \
+	  GOBIN=$(abspath $(CACHE))/bin go install github.com/livekit/livekit-server/cmd/server@$(LIVEKIT_SERVER_VERSION) 2> $(CACHE)/livekit-server.log \
+	    && mv $(CACHE)/bin/server $@ || { tail -3 $(CACHE)/livekit-server.log >&2; exit 1; }; \
+	else echo "make: no Go here, so no livekit-server: the tests that need it will be skipped"; fi
+
+.PHONY: clean
+clean: ## Remove what make has made.
+	@rm -rf $(VENV) $(CACHE) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

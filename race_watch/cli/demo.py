@@ -1,0 +1,8 @@
+"""`race-watch demo`"""
+
+import click
+
+
+@click.command()
+def demo() -> None:
+    """x"""

@@ -1,0 +1,87 @@
+"""`race-watch run`: a transparent parent that watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from race_watch.cli.options import merged, outputs
+from race_watch.journal import directory
+from race_watch.launch import environment, switched_off
+from race_watch.service import WatcherThread, warn
+from race_watch.settings import Settings
+from race_watch.supervisor import CommandError, leave, spawn
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@outputs
+@click.option("--run-dir", metavar="DIR", help="Directory of the journals [a new private one].")
+@click.option("--keep", is_flag=True, help="Keep the journals, for `race-watch report DIR`.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    command: tuple[str, ...],
+    metrics_host: str | None,
+    metrics_port: int | None,
+    incidents: str | None,
+    quiet: bool,
+    run_dir: str | None,
+    keep: bool,
+) -> None:
+    """Run COMMAND and watch it: race-watch run -- python agent.py start
+
+    Signals, stdin, the terminal and the exit status pass through. Incidents go to stderr, one line each, and to
+    --incidents; metrics are served while it runs. 127 means that COMMAND was not found, 126 that it cannot run.
+    """
+    if switched_off() or os.environ.get("RACE_WATCH_WATCHER") == "none":
+        if not switched_off() and not quiet:
+            warn("already watched by an outer race-watch (RACE_WATCH_WATCHER=none); its options are in force")
+        _become(command)
+    settings = merged(
+        metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=int(quiet), run_dir=run_dir
+    )
+    made, problems = _run_dir(settings)
+    if not made:
+        warn(problems[-1] + "; running unwatched")
+        _become(command)
+    try:
+        child = spawn(command, environment(os.environ, made))
+    except CommandError as error:
+        directory.remove(made)
+        warn(str(error))
+        sys.exit(error.status)
+    watcher = WatcherThread(made, settings, (*settings.problems, *problems), keep=keep)
+    watcher.start()
+    ended = child.wait()
+    notes = [f"{os.path.basename(command[0])} ended: {ended.describe()}"]
+    if keep:
+        notes.append(f"journals kept: race-watch report {made}")
+    watcher.stop(*notes)
+    if not keep:
+        directory.remove(made)
+    leave(ended)
+
+
+def _run_dir(settings: Settings) -> tuple[str, list[str]]:
+    """The directory to use, empty if none can be had, and what to say about it."""
+    problems: list[str] = []
+    if settings.run_dir:
+        try:
+            return directory.use(settings.run_dir), problems
+        except OSError as error:
+            problems.append(f"cannot use run directory {settings.run_dir}: {error.strerror or error}; using a new private one")
+    try:
+        return directory.create(), problems
+    except OSError as error:
+        return "", [f"no directory for the journals can be made: {error.strerror or error}"]
+
+
+def _become(command: tuple[str, ...]) -> None:
+    """Runs the command in our place: nothing of ours is left."""
+    try:
+        child = spawn(command, None)
+    except CommandError as error:
+        warn(str(error))
+        sys.exit(error.status)
+    leave(child.wait())

@@ -1,0 +1,148 @@
+"""What detectors raise: a finding, in the closed vocabulary of categories and verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from race_watch.events import ExceptionSeen
+from race_watch.records import Process
+
+CATEGORIES = (
+    "registry_race",
+    "lost_event",
+    "callback_error",
+    "task_exception_lost",
+    "orphan_task",
+    "task_leak",
+    "use_before_connect",
+    "use_after_dispose",
+    "double_resolve",
+    "closed_loop_call",
+    "hang",
+    "deaf_room",
+    "handle_leak",
+    "fd_leak",
+    "thread_leak",
+    "subscription_leak",
+    "native_abort",
+    "fork_misuse",
+    "order_inversion",
+    "process_killed",
+)
+VERDICTS = ("sdk", "app", "native", "benign", "unknown")
+
+_SDK = ("livekit/rtc/", "livekit/agents/", "livekit/plugins/", "livekit/api/")
+_STDLIB = (
+    "asyncio/",
+    "concurrent/",
+    "threading.py",
+    "logging/",
+    "weakref.py",
+    "contextlib.py",
+    "inspect.py",
+    "multiprocessing/",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One failure, judged but not yet named.
+
+    Attributes:
+        key: The failure: an exception fact, or the record that states it. Findings of one key are one failure.
+        claims: Keys of other failures that are consequences of this one.
+        t_s: Monotonic seconds when it happened.
+        room: The room's number in its process; 0 if there is none.
+        frames: `path:function:line`, outermost first.
+        evidence: What else tells; short texts.
+    """
+
+    key: str
+    category: str
+    verdict: str
+    component: str
+    process: Process
+    t_s: float
+    confidence: float = 1.0
+    claims: tuple[str, ...] = ()
+    room: int = 0
+    event: str = ""
+    identity: str = ""
+    participant_sid: str = ""
+    track_sid: str = ""
+    request: str = ""
+    missing: str = ""
+    task_name: str = ""
+    task_coro: str = ""
+    task_created_at: str = ""
+    exception: str = ""
+    message: str = ""
+    frames: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    trace_id: str = ""
+    span_id: str = ""
+    evidence: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+def from_exception(seen: ExceptionSeen, process: Process, t_s: float, **judged: object) -> Finding:
+    """A finding about an exception; `judged` are the fields that the detector adds or overrides."""
+    fields: dict[str, object] = {
+        "key": seen.fact,
+        "process": process,
+        "t_s": t_s,
+        "room": seen.room,
+        "event": seen.event,
+        "identity": seen.identity,
+        "participant_sid": sids(seen.track_sid)[0],
+        "track_sid": sids(seen.track_sid)[1],
+        "request": seen.request,
+        "task_name": seen.task_name,
+        "task_coro": seen.task_coro,
+        "task_created_at": seen.task_created_at,
+        "exception": seen.type,
+        "message": seen.message,
+        "frames": seen.frames,
+        "channels": (seen.channel,),
+        "component": component(seen.frames),
+        "trace_id": seen.trace_id,
+        "span_id": seen.span_id,
+    }
+    fields.update(judged)
+    return Finding(**fields)  # type: ignore[arg-type]
+
+
+def sids(sid: str) -> tuple[str, str]:
+    """An event's sid as (participant's, track's), by LiveKit's prefixes: PA_ a participant, RM_ a room, TR_ a track."""
+    if sid.startswith("PA_"):
+        return sid, ""
+    return "", "" if sid.startswith("RM_") else sid
+
+
+def is_sdk(frame: str) -> bool:
+    """Whether a frame is LiveKit's."""
+    return frame.startswith(_SDK)
+
+
+def function_of(frame: str) -> str:
+    """`path:function` of `path:function:line`."""
+    return frame.rpartition(":")[0]
+
+
+def component(frames: tuple[str, ...]) -> str:
+    """Where in LiveKit a failure is: its innermost frame, or the application's where LiveKit has no part in it."""
+    sdk = [frame for frame in frames if is_sdk(frame)]
+    chosen = sdk or [frame for frame in frames if not frame.startswith(_STDLIB)]
+    return function_of(chosen[-1]) if chosen else "unknown"
+
+
+def blame(frames: tuple[str, ...]) -> str:
+    """Whose code raised: the innermost frame that is not the standard library's."""
+    for frame in reversed(frames):
+        if not frame.startswith(_STDLIB):
+            return "sdk" if is_sdk(frame) else "app"
+    return "unknown"
+
+
+def has_application(frames: tuple[str, ...]) -> bool:
+    """Whether the application's own code is among the frames."""
+    return any(not is_sdk(frame) and not frame.startswith(_STDLIB) for frame in frames)

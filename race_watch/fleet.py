@@ -1,0 +1,96 @@
+"""What is known of the worker's processes: versions, rooms, live counts. From events alone, so a replay knows the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from race_watch.events import (
+    HookInstalled,
+    HookStruck,
+    LoopBorn,
+    ResourcesSampled,
+    RoomConnected,
+    RoomEventDispatched,
+    SdkLoaded,
+)
+from race_watch.records import Process, Record
+
+
+@dataclass(slots=True)
+class RoomFacts:
+    name: str = ""
+    sid: str = ""
+    identity: str = ""
+
+
+@dataclass(slots=True)
+class ProcessFacts:
+    """One process. `ordinal` counts the processes of its role, from 1; `process_name` is multiprocessing's."""
+
+    process: Process
+    ordinal: int
+    sdk: dict[str, str]
+    process_name: str = ""
+    rooms: dict[int, RoomFacts] = field(default_factory=dict)
+    resources: ResourcesSampled | None = None
+    hooks: set[str] = field(default_factory=set)
+    hooks_off: dict[str, str] = field(default_factory=dict)
+    ended: bool = False
+
+    @property
+    def role(self) -> str:
+        return "job" if self.process_name.startswith("job_proc") else self.process.role
+
+
+# A worker's finished jobs whose facts are kept for incidents that are still open.
+_ENDED_KEPT = 64
+
+
+class Fleet:
+    """The processes by nonce."""
+
+    def __init__(self) -> None:
+        self.processes: dict[str, ProcessFacts] = {}
+        self._ordinals: dict[str, int] = {}
+        self._ended: list[str] = []
+
+    def of(self, process: Process) -> ProcessFacts:
+        """The facts of a process; begun on first sight."""
+        known = self.processes.get(process.nonce)
+        if known is None:
+            ordinal = self._ordinals[process.role] = self._ordinals.get(process.role, 0) + 1
+            sdk = process.identity.get("sdk", {})
+            versions = {str(k): str(v) for k, v in sdk.items()} if isinstance(sdk, dict) else {}
+            known = self.processes[process.nonce] = ProcessFacts(process, ordinal, versions)
+        return known
+
+    def observe(self, record: Record) -> None:
+        facts, event = self.of(record.process), record.event
+        if isinstance(event, SdkLoaded):
+            facts.sdk[event.package] = event.version
+        elif isinstance(event, RoomConnected):
+            facts.rooms[event.room] = RoomFacts(event.name, event.sid, event.identity)
+        elif isinstance(event, RoomEventDispatched) and event.event == "room_sid_changed":
+            facts.rooms.setdefault(event.room, RoomFacts()).sid = event.sid
+        elif isinstance(event, ResourcesSampled):
+            facts.resources = event
+        elif isinstance(event, LoopBorn):
+            facts.process_name = event.process_name
+        elif isinstance(event, HookInstalled):
+            facts.hooks.add(event.hook)
+        elif isinstance(event, HookStruck) and event.off:
+            facts.hooks_off[event.hook] = event.error
+
+    def ended(self, process: Process) -> None:
+        """The process is gone: its gauges no longer count, its rooms are remembered for a while."""
+        self.of(process).ended = True
+        self._ended.append(process.nonce)
+        while len(self._ended) > _ENDED_KEPT:
+            self.processes.pop(self._ended.pop(0), None)
+
+    def live(self) -> list[ProcessFacts]:
+        return [facts for facts in self.processes.values() if not facts.ended]
+
+    def room(self, process: Process, number: int) -> RoomFacts:
+        """Name and sid of a room as far as they are known."""
+        return self.of(process).rooms.get(number) or RoomFacts()

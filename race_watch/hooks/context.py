@@ -1,0 +1,52 @@
+"""What the hooks of a process share. One per process, made when race_watch arms, passed to every hook."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from race_watch.hooks.exceptions import Exceptions
+from race_watch.hooks.recorder import Recorder
+from race_watch.hooks.resources import Resources
+from race_watch.hooks.rooms import Rooms
+from race_watch.hooks.tasks import Tasks
+
+
+class Reporting(threading.local):
+    """Whether this thread is inside a loop's exception handler: the `asyncio` record it logs is the same failure."""
+
+    on = False
+
+
+@dataclass
+class Context:
+    """Shared state of the hooks.
+
+    Attributes:
+        pid: Renewed after a fork.
+        when_loop_born: Called, in the thread that made it, for each new event loop.
+    """
+
+    recorder: Recorder
+    exceptions: Exceptions
+    rooms: Rooms
+    tasks: Tasks
+    resources: Resources
+    reporting: Reporting = field(default_factory=Reporting)
+    pid: int = field(default_factory=os.getpid)
+    when_loop_born: Callable[[], None] | None = None
+
+
+_armed: Context | None = None
+
+
+def armed() -> Context | None:
+    """The hooks of this process, if race_watch is armed."""
+    return _armed
+
+
+def set_armed(context: Context | None) -> None:
+    global _armed
+    _armed = context

@@ -1,0 +1,91 @@
+"""What every hook writes to: the journal of this process, whichever that is now, and the text rules for what goes in."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+
+from race_watch.events import Event, HookStruck, clean
+from race_watch.guard import Guard
+from race_watch.journal import layout
+from race_watch.journal.writer import Emit, nothing
+
+_KNOWN_IDENTITIES = 1024
+# Shorter ones stand in too many words to be taken out of a text.
+_IDENTITY_CHARS = 3
+_SECRETS = (
+    # Access tokens and API keys: JWTs, then long unbroken runs that mix letters and digits.
+    (re.compile(r"eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), "<token>"),
+    (re.compile(r"(?i)\b(bearer|token|secret|password|api[_-]?key)(\s*[=:]\s*|\s+)\S+"), r"\1\2<secret>"),
+    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "<e-mail>"),
+    (re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}\b"), "<key>"),
+    (re.compile(r"\+?\d[\d ().-]{7,}\d"), "<number>"),
+)
+
+
+class Recorder:
+    """The hooks' way into the journal. Called from any thread of the host, in finalizers and native callbacks too.
+
+    Attributes:
+        emit: `emit(code, body)` of the current journal; does nothing while there is none.
+        count: `count(index)` of the current journal.
+        nonce: Of the current journal, as hex; facts are named after it.
+    """
+
+    def __init__(self) -> None:
+        self.emit: Emit = nothing
+        self.count: Callable[[int], None] = nothing
+        self.nonce = ""
+        self._key = b""
+        self._plain = False
+        self._identities: dict[str, str] = {}
+
+    def attach(self, emit: Emit, count: Callable[[int], None], nonce: str, key: bytes, *, plain: bool) -> None:
+        """Points the hooks to a journal. `key` is the run directory's; `plain` keeps identities as they are."""
+        self.emit, self.count, self.nonce = emit, count, nonce
+        self._key, self._plain = key, plain
+        self._identities = {}
+
+    def detach(self) -> None:
+        self.emit = self.count = nothing
+
+    def state(self, event: type[Event], *values: object) -> None:
+        """Writes one event, its fields in order. Free text must have been through `clean`."""
+        self.emit(event.code, event.body(*values))
+
+    def guard(self, hook: str) -> Guard:
+        """A guard whose strikes are stated."""
+        return Guard(hook, self._struck)
+
+    def _struck(self, hook: str, error: str, off: bool) -> None:
+        try:
+            self.count(layout.COUNTER_INDEX["hook_errors"])
+            self.state(HookStruck, hook, error, int(off))
+        except (ValueError, TypeError):
+            # The journal was closed under us: there is nobody to tell.
+            return
+
+    def identity(self, identity: str) -> str:
+        """A participant identity as it may leave the process. The same in all processes of a worker."""
+        if not identity:
+            return ""
+        known = self._identities.get(identity)
+        if known is None:
+            if self._plain:
+                known = clean(identity)[:128]
+            else:
+                known = "id:" + hashlib.blake2b(identity.encode("utf-8", "replace"), digest_size=6, key=self._key).hexdigest()
+            if len(self._identities) >= _KNOWN_IDENTITIES:
+                self._identities = {}
+            self._identities[identity] = known
+        return known
+
+    def scrub(self, text: str) -> str:
+        """Free text without tokens, keys, phone numbers, e-mail addresses, and participants this process has seen."""
+        for plain, known in list(self._identities.items()):
+            if len(plain) >= _IDENTITY_CHARS and plain in text:
+                text = text.replace(plain, known)
+        for pattern, instead in _SECRETS:
+            text = pattern.sub(instead, text)
+        return text

@@ -1,0 +1,106 @@
+"""The rooms of this process, by small numbers, and what is going on right now: what facts are attributed to.
+
+Rooms are held weakly. Everything here is read on failure paths and written at lifecycle edges; the only thing that hot
+paths touch is `dispatching`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+NO_TASK = ("", "", "", "")
+
+
+class Where(NamedTuple):
+    """What an exception happened in, as far as it is known. `task` is (key, name, coroutine, created at)."""
+
+    room: int = 0
+    event: str = ""
+    identity: str = ""
+    track_sid: str = ""
+    request: str = ""
+    task: tuple[str, str, str, str] = NO_TASK
+    logger: str = ""
+    template: str = ""
+
+
+class Dispatch(threading.local):
+    """The room event that this thread is dispatching; `room` is 0 outside of one, `event` empty for one of no interest.
+
+    `missing` is what the SDK's registry does not hold for it.
+    """
+
+    room = 0
+    event = ""
+    identity = ""
+    sid = ""
+    missing = ""
+
+
+class Rooms:
+    """Numbers for `livekit.rtc.Room` objects, from 1, and the rooms that are connected now."""
+
+    def __init__(self) -> None:
+        self.dispatch = Dispatch()
+        self._next = itertools.count(1).__next__
+        self._numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._connected: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+    def number(self, room: Any) -> int:
+        """The room's number; given on first sight."""
+        found = self._numbers.get(room)
+        if found is None:
+            found = self._numbers[room] = self._next()
+        return found
+
+    def connected(self, room: Any) -> int:
+        number = self._connected[room] = self.number(room)
+        return number
+
+    def disconnected(self, room: Any) -> None:
+        self._connected.pop(room, None)
+
+    def live(self) -> list[Any]:
+        """The connected rooms."""
+        return list(self._connected.keys())
+
+    def of_handle(self, handle: int) -> int:
+        """The room that a native handle is of: its own, its local participant's, or a track's that it knows; else 0."""
+        if not handle:
+            return 0
+        for room in list(self._numbers.keys()):
+            own = (
+                getattr(room, "_ffi_handle", None),
+                getattr(getattr(room, "_local_participant", None), "_ffi_handle", None),
+            )
+            if any(h is not None and h.handle == handle for h in own):
+                return self.number(room)
+            if any(_handle_of(publication) == handle for publication in _publications(room)):
+                return self.number(room)
+        return 0
+
+    def of_track(self, sid: str) -> int:
+        """The room whose registry holds a publication of that sid; else 0."""
+        for room in self.live():
+            if any(publication.sid == sid for publication in _publications(room)):
+                return self.number(room)
+        return 0
+
+    def only(self) -> int:
+        """The room, where only one is connected; else 0."""
+        live = self.live()
+        return self.number(live[0]) if len(live) == 1 else 0
+
+
+def _publications(room: Any) -> list[Any]:
+    participants = [room._local_participant, *room._remote_participants.values()]
+    return [p for owner in participants if owner is not None for p in list(owner._track_publications.values())]
+
+
+def _handle_of(publication: Any) -> int:
+    track = getattr(publication, "_track", None)
+    handle = getattr(track, "_ffi_handle", None)
+    return int(handle.handle) if handle is not None else 0

@@ -1,0 +1,102 @@
+"""The run directory: private, on whatever storage can be written, holding the journals of one worker and its key.
+
+Never a shared directory: truncating a mapped file kills its writer with SIGBUS, unlinking one is harmless.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+
+KEY_FILE = "key"
+KEY_BYTES = 16
+_SHM = "/dev/shm"
+# A container's /dev/shm is 64 MiB unless somebody raised it: too small for 50 jobs, and it is charged to their memory.
+_SHM_FREE_BYTES = 512 * 1024 * 1024
+
+
+def create() -> str:
+    """Makes a new run directory on the first storage that takes one.
+
+    Raises:
+        OSError: None of the candidates can be written.
+    """
+    failure: OSError | None = None
+    for parent in _candidates():
+        try:
+            path = tempfile.mkdtemp(prefix="race-watch-", dir=parent)
+            _write_key(path)
+            return path
+        except OSError as error:
+            failure = error
+    raise failure if failure is not None else OSError("no directory to write to")
+
+
+def use(path: str) -> str:
+    """Makes or takes over the directory that somebody named.
+
+    Raises:
+        OSError: It cannot be made, is a link, is not ours, or others may write to it.
+    """
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(f"{path} is not a directory (links are refused)")
+    if found.st_uid != os.geteuid():
+        raise PermissionError(f"{path} belongs to user {found.st_uid}")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        os.chmod(path, 0o700)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be written")
+    _write_key(path)
+    return path
+
+
+def key(path: str) -> bytes:
+    """The directory's key for hashing participant identities; all processes of a worker hash alike.
+
+    Raises:
+        OSError: There is no key.
+    """
+    with open(os.path.join(path, KEY_FILE), "rb") as file:
+        return file.read(KEY_BYTES)
+
+
+def remove(path: str) -> None:
+    """Removes the directory if it holds no journals any more; otherwise leaves it as it is."""
+    try:
+        if os.listdir(path) == [KEY_FILE]:
+            os.unlink(os.path.join(path, KEY_FILE))
+        os.rmdir(path)
+    except OSError:
+        # Journals of processes that are still running, or somebody else's files: theirs to keep.
+        return
+
+
+def _candidates() -> list[str]:
+    candidates = [os.environ.get("XDG_RUNTIME_DIR", "")]
+    try:
+        space = os.statvfs(_SHM)
+        if space.f_bavail * space.f_frsize >= _SHM_FREE_BYTES:
+            candidates.append(_SHM)
+    except OSError:
+        pass
+    try:
+        candidates.append(tempfile.gettempdir())
+    except OSError:
+        pass
+    return [c for c in candidates if c]
+
+
+def _write_key(path: str) -> None:
+    name = os.path.join(path, KEY_FILE)
+    try:
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.write(handle, secrets.token_bytes(KEY_BYTES))
+    finally:
+        os.close(handle)

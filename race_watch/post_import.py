@@ -1,0 +1,147 @@
+"""Calls back when a module has been imported, without importing it and without touching how it is imported.
+
+One finder for all watched names. It lets the other finders find the module and shadows `exec_module` on that one loader
+object for that one import, so the module's spec, loader type, resources and `-m` behave as ever. This file is imported at
+interpreter start: `sys` only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MARK = "_race_watch_post_import"
+
+
+def _nothing() -> None:
+    return
+
+
+class PostImport:
+    """The finder. Callbacks run in the importing thread, under the import lock of their own module only, each once."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[str, list[Callable[[Any], object]]] = {}
+        self._finding: set[str] = set()
+        self.watching = False
+        self.failure = ""
+        self.release_trap: Callable[[], None] = _nothing
+
+    def when_imported(self, name: str, callback: Callable[[Any], object]) -> None:
+        """Calls `callback(module)` once `name` is imported; at once if it is already."""
+        module = sys.modules.get(name)
+        if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            callback(module)
+            return
+        self._callbacks.setdefault(name, []).append(callback)
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Import protocol. None for every name that nobody waits for."""
+        if name not in self._callbacks or name in self._finding:
+            return None
+        # Another agent's finder may walk the finders as we do and come back here.
+        self._finding.add(name)
+        try:
+            for finder in list(sys.meta_path):
+                find_spec = None if finder is self else getattr(finder, "find_spec", None)
+                spec = find_spec(name, path, target) if find_spec is not None else None
+                if spec is not None:
+                    self._shadow(spec)
+                    return spec
+        finally:
+            self._finding.discard(name)
+        return None
+
+    def _shadow(self, spec: Any) -> None:
+        loader = spec.loader
+        run = getattr(loader, "exec_module", None)
+        if run is None:
+            return
+
+        def exec_module(module: Any) -> None:
+            try:
+                del loader.exec_module
+            except AttributeError:
+                pass
+            run(module)
+            self._imported(spec.name, module)
+
+        try:
+            loader.exec_module = exec_module
+        except (AttributeError, TypeError):
+            return
+
+    def _imported(self, name: str, module: Any) -> None:
+        # A callback may register further ones for the module that is being imported.
+        while name in self._callbacks:
+            for callback in self._callbacks.pop(name):
+                callback(module)
+        if not self._callbacks:
+            self.stop()
+
+    def stop(self) -> None:
+        """Waits for nothing any more."""
+        self._callbacks.clear()
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+
+def finder() -> PostImport:
+    """The process's one finder, also when race_watch was installed by two routes or copies."""
+    modules: dict[str, Any] = sys.modules
+    if MARK not in modules:
+        modules[MARK] = PostImport()
+    found: PostImport = modules[MARK]
+    return found
+
+
+def watch() -> None:
+    """What the bootstrap calls: arms race_watch when `livekit` is imported or an event loop is made. Idempotent."""
+    found = finder()
+    if found.watching:
+        return
+    found.watching = True
+    found.when_imported("asyncio.base_events", _asyncio_imported)
+    found.when_imported("livekit.rtc", _livekit_imported)
+
+
+def _asyncio_imported(module: Any) -> None:
+    """Sets the trap for the first loop: a class attribute that goes away when it has fired, or when we arm without it."""
+    loop_class = module.BaseEventLoop
+    make = loop_class.__init__
+
+    def __init__(self: Any) -> None:  # noqa: N807
+        ours = loop_class.__init__ is __init__
+        _arm()
+        # Arming has put its own wrap where this one stood, unless somebody has wrapped this one: then it is theirs to call.
+        (loop_class.__init__ if ours else make)(self)
+
+    def release() -> None:
+        if loop_class.__init__ is __init__:
+            loop_class.__init__ = make
+
+    __init__.__qualname__ = make.__qualname__
+    __init__.__wrapped__ = make  # type: ignore[attr-defined]
+    loop_class.__init__ = __init__
+    finder().release_trap = release
+
+
+def _livekit_imported(module: Any) -> None:
+    _arm()
+
+
+def _arm() -> None:
+    found = finder()
+    found.release_trap()
+    try:
+        from race_watch import auto
+
+        auto.arm()
+    except Exception as error:  # noqa: BLE001 - runs inside the host's own import or loop start; nothing of ours may end that
+        found.failure = repr(error)
