@@ -210,6 +210,14 @@ class ResourcesSampled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RoomNamed(Event):
+    """The name of a room that is not connected yet, as far as its object has one."""
+
+    room: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Disarmed(Event):
     """`install()` was undone in this process."""
 
@@ -234,6 +242,7 @@ EVENTS: tuple[type[Event], ...] = (
     TaskDestroyedPending,
     ResourcesSampled,
     Disarmed,
+    RoomNamed,
 )
 for _code, _event in enumerate(EVENTS, start=1):
     _event.code = _code

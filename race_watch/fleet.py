@@ -11,6 +11,7 @@ from race_watch.events import (
     ResourcesSampled,
     RoomConnected,
     RoomEventDispatched,
+    RoomNamed,
     SdkLoaded,
 )
 from race_watch.records import Process, Record
@@ -70,6 +71,8 @@ class Fleet:
             facts.sdk[event.package] = event.version
         elif isinstance(event, RoomConnected):
             facts.rooms[event.room] = RoomFacts(event.name, event.sid, event.identity)
+        elif isinstance(event, RoomNamed):
+            facts.rooms.setdefault(event.room, RoomFacts()).name = event.name
         elif isinstance(event, RoomEventDispatched) and event.event == "room_sid_changed":
             facts.rooms.setdefault(event.room, RoomFacts()).sid = event.sid
         elif isinstance(event, ResourcesSampled):

@@ -83,8 +83,8 @@ def _report(context: Context, details: dict[str, Any]) -> None:
             channel = "loop_callback"
         else:
             return
-        room = context.rooms.dispatch.room or context.tasks.room_of(task) if task is not None else 0
-        where = Where(room=room, task=context.tasks.describe(task) if task is not None else NO_TASK)
+        room = context.tasks.room_of(task) if task is not None else 0
+        where = Where(room=room or context.rooms.only(), task=context.tasks.describe(task) if task is not None else NO_TASK)
         context.exceptions.see(error, channel, where)
 
 
@@ -97,7 +97,7 @@ def _destroyed(context: Context, task: Any) -> None:
     frame = getattr(coro, "cr_frame", None)
     if frame is not None:
         awaits = f"{short_path(frame.f_code.co_filename)}:{frame.f_code.co_name}:{frame.f_lineno}"
-    room = context.tasks.room_of(task, destroyed=True)
+    room = context.tasks.room_of(task, destroyed=True) or context.rooms.only()
     context.recorder.state(TaskDestroyedPending, room, key, name, coro_name or coroutine_name(coro), site, awaits)
 
 

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from race_watch.events import CallEnded, CallStarted, RoomConnected, clean
+from race_watch.events import CallEnded, CallStarted, RoomConnected, RoomNamed, clean
 from race_watch.guard import Guard
 from race_watch.hooks.context import Context
 from race_watch.hooks.patching import Patches
@@ -114,5 +114,8 @@ class _Calls:
 def _too_early(context: Context, error: BaseException, room: Any) -> None:
     if room._local_participant is not None:
         return
+    name = getattr(room._info, "name", "")
+    if name:
+        context.recorder.state(RoomNamed, context.rooms.number(room), clean(name))
     task = context.tasks.describe(context.tasks.current())
     context.exceptions.see(error, "before_connect", Where(room=context.rooms.number(room), task=task), on_its_way=True)

@@ -46,6 +46,7 @@ class Rooms:
     def __init__(self) -> None:
         self.dispatch = Dispatch()
         self._next = itertools.count(1).__next__
+        self._count = 0
         self._numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._connected: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
@@ -53,7 +54,7 @@ class Rooms:
         """The room's number; given on first sight."""
         found = self._numbers.get(room)
         if found is None:
-            found = self._numbers[room] = self._next()
+            self._count = found = self._numbers[room] = self._next()
         return found
 
     def connected(self, room: Any) -> int:
@@ -90,9 +91,11 @@ class Rooms:
         return 0
 
     def only(self) -> int:
-        """The room, where only one is connected; else 0."""
+        """The room, where only one is connected or this process has never had another (a livekit job); else 0."""
         live = self.live()
-        return self.number(live[0]) if len(live) == 1 else 0
+        if len(live) == 1:
+            return self.number(live[0])
+        return 1 if self._count == 1 else 0
 
 
 def _publications(room: Any) -> list[Any]:

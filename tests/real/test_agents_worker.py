@@ -32,7 +32,6 @@ EXPECTED = {
     "dead_track": ("use_after_dispose", "stream-on-dead-track"),
     "lost_task": ("task_exception_lost", "unclassified"),
     "preconnect": ("use_before_connect", "roomio-preconnect-text-output"),
-    "abort": ("native_abort", "unclassified"),
 }
 INCIDENTS_COUNTER = "race_watch_incidents"
 COUNTED_TIMEOUT_S = 15.0
