@@ -29,6 +29,19 @@ CATEGORIES = (
     "order_inversion",
     "process_killed",
 )
+# What to do about a category when no signature says it better.
+ADVICE = {
+    "registry_race": "The SDK lost the event: reconcile with room.remote_participants, and report it with this incident.",
+    "double_resolve": "The SDK resolved one future twice; the event that came second is lost. Report it with this incident.",
+    "lost_event": "The SDK dropped the event; do not count on its callback for cleaning up.",
+    "callback_error": "Fix the callback; what it had left to do for this event was not done.",
+    "task_exception_lost": "Keep a reference to the task and await it, or handle its exception in a done callback.",
+    "orphan_task": "The constructor's task cannot be reached any more: check what the object needs before making it.",
+    "task_leak": "Keep a reference to the task until it is done, and cancel it at teardown.",
+    "use_before_connect": "Await room.connect() (or ctx.connect()) before using room.local_participant.",
+    "use_after_dispose": "The object's native handle was dropped first: stop using it when its track, participant or room leaves.",
+}
+
 VERDICTS = ("sdk", "app", "native", "benign", "unknown")
 
 _SDK = ("livekit/rtc/", "livekit/agents/", "livekit/plugins/", "livekit/api/")

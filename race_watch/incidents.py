@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from race_watch.findings import Finding, function_of
+from race_watch.findings import ADVICE, Finding, function_of
 from race_watch.fleet import Fleet
 from race_watch.signatures import name as name_finding
 from race_watch.signatures.record import Form, Signature, is_affected
@@ -190,7 +190,7 @@ class Incidents:
                 package=signature.package if signature else "livekit",
                 fixed_in=form.fixed_in if form else None,
                 upstream=signature.upstream if signature else "",
-                advice=_advice(named),
+                advice=_advice(finding, named),
             )
         return group
 
@@ -220,7 +220,7 @@ class Incidents:
             sdk=dict(facts.sdk),
             fixed_in=form.fixed_in if form else None,
             upstream=signature.upstream if signature else "",
-            advice=_advice(named),
+            advice=_advice(finding, named),
             process={"pid": finding.process.pid, "role": facts.role, "attempt": facts.ordinal},
             room={"name": room.name or None, "sid": room.sid or None},
             participant={"identity": finding.identity or None, "sid": finding.participant_sid or None},
@@ -269,8 +269,8 @@ def _fingerprint(finding: Finding, signature: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _advice(named: tuple[Signature, Form] | None) -> str:
-    return (named[1].advice or named[0].advice) if named else ""
+def _advice(finding: Finding, named: tuple[Signature, Form] | None) -> str:
+    return (named[1].advice or named[0].advice) if named else ADVICE.get(finding.category, "")
 
 
 def _describe(finding: Finding) -> str:

@@ -90,7 +90,7 @@ def _refused(context: Context, error: BaseException, request: Any) -> None:
             sid = clean(getattr(message, field.name))
     dispatch = context.rooms.dispatch
     where = Where(
-        room=room or dispatch.room or context.rooms.only(),
+        room=room or context.rooms.around(),
         event=dispatch.event,
         identity=dispatch.identity,
         track_sid=sid,
@@ -107,7 +107,7 @@ def _constructor_failed(context: Context, error: BaseException, made: Any, born:
     dispatch = context.rooms.dispatch
     track = getattr(made, "_track", None)
     sid = track.sid if track is not None else ""
-    room = context.rooms.of_track(sid) or dispatch.room or context.rooms.only()
+    room = context.rooms.of_track(sid) or context.rooms.around()
     where = Where(room=room, event=dispatch.event, track_sid=clean(sid), task=context.tasks.describe(tasks[0]))
     fact = context.exceptions.see(error, "constructor", where, on_its_way=True)
     cls = type(made)

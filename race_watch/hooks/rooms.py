@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -40,6 +41,11 @@ class Dispatch(threading.local):
     missing = ""
 
 
+_SEVERAL = -1
+# The room that this task, or the one it was started by, has connected; _SEVERAL where it has connected more at a time.
+_joined: ContextVar[int] = ContextVar("race_watch_room", default=0)
+
+
 class Rooms:
     """Numbers for `livekit.rtc.Room` objects, from 1, and the rooms that are connected now."""
 
@@ -58,7 +64,11 @@ class Rooms:
         return found
 
     def connected(self, room: Any) -> int:
+        """Called in the context of the task that connected the room; tasks that it starts from now on inherit that."""
+        before = _joined.get()
         number = self._connected[room] = self.number(room)
+        others = [known for known in self._connected.values() if known == before and known != number]
+        _joined.set(_SEVERAL if others or before == _SEVERAL else number)
         return number
 
     def disconnected(self, room: Any) -> None:
@@ -89,6 +99,14 @@ class Rooms:
             if any(publication.sid == sid for publication in _publications(room)):
                 return self.number(room)
         return 0
+
+    def joined(self) -> int:
+        """The room that the running task, or the one it was started by, has connected; 0 if none or several."""
+        return max(_joined.get(), 0)
+
+    def around(self) -> int:
+        """The room that the running code belongs to: whose event is dispatched, whom its task has joined, the only one; else 0."""
+        return self.dispatch.room or self.joined() or self.only()
 
     def only(self) -> int:
         """The room, where only one is connected or this process has never had another (a livekit job); else 0."""

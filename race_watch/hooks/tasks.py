@@ -70,7 +70,7 @@ class Tasks:
         self._recorder.count(layout.COUNTER_INDEX["tasks_watched"])
         birth = _Birth(task, self._died)
         birth.id = id(task)
-        birth.room = self._rooms.dispatch.room
+        birth.room = self._rooms.dispatch.room or self._rooms.joined()
         name = clean(task.get_name())[:_NAME_KEPT]
         birth.facts = (f"t{self._next()}", name, coroutine_name(coro), _site())
         self._births[birth.id] = birth
@@ -102,7 +102,7 @@ class Tasks:
         return ("", clean(task.get_name())[:_NAME_KEPT], "", "") if isinstance(task, asyncio.Task) else NO_TASK
 
     def room_of(self, task: Any, *, destroyed: bool = False) -> int:
-        """The room whose event was being dispatched when the task was born; 0 if none or unknown."""
+        """The room that the code which started the task belonged to; 0 if none or unknown."""
         birth = self._any_birth(task) if destroyed else self._birth(task)
         return birth.room if birth is not None else 0
 
