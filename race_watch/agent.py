@@ -45,6 +45,7 @@ class Agent:
         self.settings = settings
         self.problems = list(settings.problems)
         self.run_dir = ""
+        self.path = ""
         self.is_root = settings.watcher == "auto"
         self.journal: Journal | None = None
         recorder, rooms = Recorder(), Rooms()
@@ -66,6 +67,7 @@ class Agent:
             python = ".".join(map(str, sys.version_info[:3]))
             who: dict[str, object] = {"role": role, "python": python, "sdk": _sdk_versions()}
             path = os.path.join(self.run_dir, file_name(nonce))
+            self.path = path
             self.journal = Journal(path, self.settings.journal_bytes, nonce, who)
             self.context.pid = os.getpid()
             key, plain = directory.key(self.run_dir), self.settings.identity == "plain"

@@ -25,13 +25,17 @@ class WatcherThread:
         settings: What to serve and write, and whether to be quiet.
         problems: Lines to print first, whether quiet or not.
         keep: Leave the journals of ended processes in place.
+        summary: Print one at the end, unless quiet.
     """
 
-    def __init__(self, run_dir: str, settings: Settings, problems: Iterable[str] = (), *, keep: bool = False) -> None:
+    def __init__(
+        self, run_dir: str, settings: Settings, problems: Iterable[str] = (), *, keep: bool = False, summary: bool = True
+    ) -> None:
         self._run_dir = run_dir
         self._settings = settings
         self._problems = tuple(problems)
         self._keep = keep
+        self._summary = summary
         self._stop = threading.Event()
         self._notes: list[str] = []
         self._thread = threading.Thread(target=self._run, name="race_watch-watcher", daemon=True)
@@ -53,9 +57,14 @@ class WatcherThread:
         guard.wrap(self._watch)(guard)
 
     def _watch(self, guard: Guard) -> None:
-        from race_watch.exporters import jsonl, prometheus, text
-        from race_watch.incidents import Incident
-        from race_watch.watcher import Watcher
+        try:
+            from race_watch.exporters import jsonl, prometheus, text
+            from race_watch.incidents import Incident
+            from race_watch.watcher import Watcher
+        except ImportError as error:
+            # A worker's own environment, into which only the bootstrap reaches.
+            warn(f"no watcher in this process: {error.name} is not installed here; use `race-watch run` or `race-watch watch`")
+            return
 
         quiet = bool(self._settings.quiet)
         file = _open_or_warn(jsonl.IncidentFile, self._settings.incidents) if self._settings.incidents else None
@@ -78,7 +87,7 @@ class WatcherThread:
         while not self._stop.wait(_POLL_S):
             poll()
         guard.wrap(watcher.finish)()
-        if not quiet:
+        if self._summary and not quiet:
             notes = [*self._notes, *text.losses(watcher.totals.lost), *text.attachment(watcher.totals.attached)]
             say(text.summary(list(watcher.incidents.groups.values()), notes))
         if file is not None:

@@ -27,5 +27,5 @@ def outputs(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def merged(**given: Any) -> Settings:
     """The environment's settings with the options that were given."""
-    chosen = {name: value for name, value in given.items() if value not in (None, False)}
+    chosen = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(from_env(), **chosen)

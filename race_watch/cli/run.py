@@ -39,7 +39,7 @@ def run(
             warn("already watched by an outer race-watch (RACE_WATCH_WATCHER=none); its options are in force")
         _become(command)
     settings = merged(
-        metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=int(quiet), run_dir=run_dir
+        metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=1 if quiet else None, run_dir=run_dir
     )
     made, problems = _run_dir(settings)
     if not made:

@@ -20,7 +20,7 @@ def watch(
     metrics_host: str | None, metrics_port: int | None, incidents: str | None, quiet: bool, run_dir: str, keep: bool
 ) -> None:
     """Watch the journals of DIR until SIGINT or SIGTERM. The worker runs with RACE_WATCH_WATCHER=none."""
-    settings = merged(metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=int(quiet))
+    settings = merged(metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=1 if quiet else None)
     try:
         directory.use(run_dir)
     except OSError as error:

@@ -85,7 +85,7 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
                     done(self)
             finally:
                 dispatch.room = 0
-                dispatch.event = dispatch.missing = ""
+                dispatch.event = dispatch.missing = dispatch.identity = dispatch.sid = ""
 
         return _on_room_event
 

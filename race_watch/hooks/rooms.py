@@ -105,7 +105,7 @@ class Rooms:
         return max(_joined.get(), 0)
 
     def around(self) -> int:
-        """The room that the running code belongs to: whose event is dispatched, whom its task has joined, the only one; else 0."""
+        """The room that the running code belongs to: by its dispatch, by its task, or because it is the only one; else 0."""
         return self.dispatch.room or self.joined() or self.only()
 
     def only(self) -> int:

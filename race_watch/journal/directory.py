@@ -5,16 +5,21 @@ Never a shared directory: truncating a mapped file kills its writer with SIGBUS,
 
 from __future__ import annotations
 
+import fcntl
 import os
-import secrets
 import stat
-import tempfile
+import time
 
+from race_watch.journal.layout import SUFFIX
+
+PREFIX = "race-watch-"
 KEY_FILE = "key"
 KEY_BYTES = 16
 _SHM = "/dev/shm"
 # A container's /dev/shm is 64 MiB unless somebody raised it: too small for 50 jobs, and it is charged to their memory.
 _SHM_FREE_BYTES = 512 * 1024 * 1024
+# What a killed supervisor left behind stays this long for `race-watch report`, then the next one removes it.
+_LEFT_BEHIND_S = 24 * 3600
 
 
 def create() -> str:
@@ -23,11 +28,14 @@ def create() -> str:
     Raises:
         OSError: None of the candidates can be written.
     """
+    import tempfile  # 10 ms that only the first process of a worker pays
+
     failure: OSError | None = None
     for parent in _candidates():
         try:
-            path = tempfile.mkdtemp(prefix="race-watch-", dir=parent)
+            path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
             _write_key(path)
+            _sweep(parent)
             return path
         except OSError as error:
             failure = error
@@ -76,6 +84,8 @@ def remove(path: str) -> None:
 
 
 def _candidates() -> list[str]:
+    import tempfile
+
     candidates = [os.environ.get("XDG_RUNTIME_DIR", "")]
     try:
         space = os.statvfs(_SHM)
@@ -97,6 +107,36 @@ def _write_key(path: str) -> None:
     except FileExistsError:
         return
     try:
-        os.write(handle, secrets.token_bytes(KEY_BYTES))
+        os.write(handle, os.urandom(KEY_BYTES))
     finally:
         os.close(handle)
+
+
+def _sweep(parent: str) -> None:
+    """Removes the directories of workers that ended long ago without a watcher to clean up after them."""
+    for name in os.listdir(parent):
+        path = os.path.join(parent, name)
+        try:
+            found = os.lstat(path)
+            old = time.time() - found.st_mtime > _LEFT_BEHIND_S
+            if not (name.startswith(PREFIX) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and old):
+                continue
+            journals = [os.path.join(path, entry) for entry in os.listdir(path) if entry.endswith(SUFFIX)]
+            if not any(_held(journal) for journal in journals):
+                for journal in journals:
+                    os.unlink(journal)
+                remove(path)
+        except OSError:
+            continue
+
+
+def _held(journal: str) -> bool:
+    """Whether the journal's writer is alive."""
+    handle = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
