@@ -8,6 +8,7 @@ from race_watch import __version__
 from race_watch.cli.bootstrap import bootstrap
 from race_watch.cli.demo import demo
 from race_watch.cli.doctor import doctor
+from race_watch.cli.install import install, uninstall
 from race_watch.cli.report import report
 from race_watch.cli.run import run
 from race_watch.cli.signatures import signatures
@@ -20,5 +21,5 @@ def main() -> None:
     """Detects lifecycle races in LiveKit Python workers and names them."""
 
 
-for command in (run, watch, report, signatures, doctor, bootstrap, demo):
+for command in (run, watch, report, signatures, doctor, bootstrap, install, uninstall, demo):
     main.add_command(command)

@@ -14,9 +14,6 @@ from race_watch.lab.wheels import environment
 AGENTS = "livekit-agents==1.8.9"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "real: needs a livekit-server binary (make livekit-server)")
-
 
 @pytest.fixture(scope="session")
 def livekit_server() -> Iterator[LiveKitServer]:
