@@ -57,6 +57,8 @@ class Agent:
             resources=Resources(recorder, rooms),
         )
         self._installed: dict[tuple[str, str], tuple[Patches, Guard]] = {}
+        # What a fork hook raises is printed into the host's stderr.
+        self.forked = recorder.guard("forks").wrap(self._follow_fork)
 
     def open_journal(self, role: str) -> None:
         """Makes this process's journal; without one the hooks stay silent and `problems` says why."""
@@ -80,6 +82,8 @@ class Agent:
     def install_hooks(self) -> None:
         """Installs each hook, now or when its module is imported."""
         finder = post_import.finder()
+        # Under one of our wraps the bootstrap's trap would stay, and arm again after an undo.
+        finder.release_trap()
         for hook in HOOKS:
             finder.when_imported(hook.TARGET, partial(self._install, hook))
             if hook.TARGET == "asyncio.base_events":
@@ -107,9 +111,9 @@ class Agent:
         if version is not None:
             self.context.recorder.state(SdkLoaded, package, version)
 
-    def forked(self) -> None:
+    def _follow_fork(self) -> None:
         """In the child: a journal of its own before its first write. No lock, no log record, no import, no thread."""
-        if self.journal is not None:
+        if self.journal is not None and self.journal.pid != os.getpid():
             self.journal.close()
             self.is_root = False
             self.context.tasks.constructing.stack.clear()
@@ -142,6 +146,11 @@ _follows_forks = False
 def arm() -> Agent:
     """Arms this process; a second call gives the agent of the first."""
     global _agent, _follows_forks
+    if not _follows_forks:
+        # Before the lock is taken: a child of a fork meanwhile would find it taken for ever. Cannot be undone, so it is one
+        # function of the module, which asks for the agent of the day.
+        _follows_forks = True
+        os.register_at_fork(after_in_child=_after_fork)
     with _arming:
         if _agent is not None:
             return _agent
@@ -149,10 +158,6 @@ def arm() -> Agent:
         agent.open_journal(_role())
         _agent = agent
         set_armed(agent.context)
-        if not _follows_forks:
-            # Cannot be undone, so it is one function of the module, which asks for the agent of the day.
-            _follows_forks = True
-            os.register_at_fork(after_in_child=_after_fork)
     agent.install_hooks()
     return agent
 
@@ -179,12 +184,16 @@ def _after_fork() -> None:
 
 
 def _role() -> str:
-    """`forkserver`, `spawn` or `main`, told by the command line that multiprocessing gives its children."""
+    """`fork`, `forkserver`, `spawn` or `main`; the latter by the command line that multiprocessing gives its children."""
     arguments = getattr(sys, "orig_argv", [])
+    if os.getpid() != post_import.finder().pid:
+        return "fork"
     if "--multiprocessing-fork" in arguments:
         return "spawn"
     if any("multiprocessing.forkserver" in argument for argument in arguments):
-        return "forkserver"
+        # Its children have its command line, but a name of their own.
+        processes = sys.modules.get("multiprocessing.process")
+        return "fork" if processes is not None and processes.current_process().name != "MainProcess" else "forkserver"
     return "main"
 
 

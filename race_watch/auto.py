@@ -6,6 +6,7 @@ before that there is nothing to watch, and a thread makes every later `os.fork()
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import os
@@ -13,13 +14,14 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from race_watch import agent
+from race_watch import agent, post_import
 from race_watch.journal import directory
 
 if TYPE_CHECKING:
     from race_watch.service import WatcherThread
 
 _thread: WatcherThread | None = None
+_loop_seen = False
 # What stood in the environment before a root process told its children where to write.
 _before: dict[str, str | None] = {}
 
@@ -27,11 +29,15 @@ _before: dict[str, str | None] = {}
 def arm() -> None:
     """Arms this process and, in a root process, the start of its watcher. Idempotent."""
     armed = agent.arm()
-    if armed.is_root and armed.journal is not None and not _before:
+    if armed.journal is None:
+        # No watcher will say so: where LiveKit is at work, this process does.
+        post_import.finder().when_imported("livekit.rtc", lambda _: _tell(armed))
+    elif armed.is_root and not _before:
         for name, value in ((agent.RUN_DIR, armed.run_dir), (agent.WATCHER, "none")):
             _before[name] = os.environ.get(name)
             os.environ[name] = value
         armed.context.when_loop_born = _loop_born
+        post_import.finder().when_imported("livekit.rtc", _start_watcher)
         # A courtesy where it runs: a process that ends otherwise leaves its directory to the next sweep.
         atexit.register(_undo)
 
@@ -62,6 +68,14 @@ def _undo() -> list[str]:
     return left
 
 
+def _tell(armed: agent.Agent) -> None:
+    from race_watch.service import warn
+
+    for problem in armed.problems:
+        warn(problem)
+    armed.problems.clear()
+
+
 def _remove_own(armed: agent.Agent) -> None:
     """Removes the journal of this process, if no watcher has, and the directory if it was made for this worker."""
     if armed.path:
@@ -72,11 +86,25 @@ def _remove_own(armed: agent.Agent) -> None:
 
 
 def _loop_born() -> None:
+    global _loop_seen
+    _loop_seen = True
+    _start_watcher()
+
+
+def _start_watcher(_: object = None) -> None:
+    """Starts it when both are there, a loop and `livekit`, whichever came last."""
     global _thread
     current = agent.current()
     if _thread is not None or current is None or not current.is_root or "livekit.rtc" not in sys.modules:
         return
+    if not _loop_seen and asyncio._get_running_loop() is None:
+        return
     from race_watch.service import WatcherThread
 
-    _thread = WatcherThread(current.run_dir, current.settings, current.problems, summary=False)
-    _thread.start()
+    thread = WatcherThread(current.run_dir, current.settings, current.problems, summary=False)
+    try:
+        thread.start()
+    except RuntimeError:
+        # A subinterpreter, no more threads to be had, or the interpreter ends: the journal is there for `race-watch report`.
+        return
+    _thread = thread

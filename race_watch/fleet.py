@@ -42,9 +42,20 @@ class ProcessFacts:
     def role(self) -> str:
         return "job" if self.process_name.startswith("job_proc") else self.process.role
 
+    def room(self, number: int) -> RoomFacts:
+        """The facts of a room; begun on first sight."""
+        known = self.rooms.get(number)
+        if known is None:
+            if len(self.rooms) >= _ROOMS_KEPT:
+                del self.rooms[next(iter(self.rooms))]
+            known = self.rooms[number] = RoomFacts()
+        return known
+
 
 # A worker's finished jobs whose facts are kept for incidents that are still open.
-_ENDED_KEPT = 64
+_ENDED_KEPT = 1024
+# Rooms of one process whose names are kept; beyond it the oldest is forgotten.
+_ROOMS_KEPT = 4096
 
 
 class Fleet:
@@ -70,11 +81,12 @@ class Fleet:
         if isinstance(event, SdkLoaded):
             facts.sdk[event.package] = event.version
         elif isinstance(event, RoomConnected):
-            facts.rooms[event.room] = RoomFacts(event.name, event.sid, event.identity)
+            known = facts.room(event.room)
+            known.name, known.sid, known.identity = event.name, event.sid or known.sid, event.identity
         elif isinstance(event, RoomNamed):
-            facts.rooms.setdefault(event.room, RoomFacts()).name = event.name
+            facts.room(event.room).name = event.name
         elif isinstance(event, RoomEventDispatched) and event.event == "room_sid_changed":
-            facts.rooms.setdefault(event.room, RoomFacts()).sid = event.sid
+            facts.room(event.room).sid = event.sid
         elif isinstance(event, ResourcesSampled):
             facts.resources = event
         elif isinstance(event, LoopBorn):
@@ -96,4 +108,5 @@ class Fleet:
 
     def room(self, process: Process, number: int) -> RoomFacts:
         """Name and sid of a room as far as they are known."""
-        return self.of(process).rooms.get(number) or RoomFacts()
+        known = self.processes.get(process.nonce)
+        return (known.rooms.get(number) if known is not None else None) or RoomFacts()

@@ -39,7 +39,29 @@ class Guard:
             try:
                 _body(*args)
             except Exception as error:  # noqa: BLE001 - the one place: see the module
-                _self.strike(type(error).__name__)
+                try:
+                    _self.strike(type(error).__name__)
+                except Exception:  # noqa: BLE001 - at the recursion limit there is no room for counting either
+                    pass
+
+        return guarded
+
+    def wrap_two(self, body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], None]:
+        """`wrap` for a body of two arguments that is called all the time: 110 ns less a call.
+
+        It does not ask whether the interpreter ends: what fails then is caught all the same.
+        """
+
+        def guarded(first: Any, second: Any) -> None:
+            if self.off:
+                return
+            try:
+                body(first, second)
+            except Exception as error:  # noqa: BLE001 - the one place: see the module
+                try:
+                    self.strike(type(error).__name__)
+                except Exception:  # noqa: BLE001 - as above
+                    pass
 
         return guarded
 

@@ -20,7 +20,10 @@ SETTLE_S = 5.0
 RECORDS_PER_MINUTE = 30
 _FRAMES_IN_FINGERPRINT = 3
 _KEYS_KEPT = 4096
+# Incidents whose repeats are still counted in their own record; beyond it the one that has been quiet longest is closed.
 _INCIDENTS_KEPT = 1024
+# Room names of a group that are kept for the summary; `Group.incidents` says how many there were.
+_ROOMS_NAMED = 16
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class Group:
     incidents: int = 0
     occurrences: int = 0
     unrecorded: int = 0
-    minute_start_s: float = 0.0
+    minute_start_s: float = float("-inf")
     minute_records: int = 0
 
 
@@ -95,7 +98,9 @@ class Incidents:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self.groups: dict[str, Group] = {}
+        # Incident id -> its state, the one that has been quiet longest first.
         self._open: dict[str, _Open] = {}
+        self._closed: list[_Open] = []
         # Failure key -> the incident that has it.
         self._keys: dict[str, str] = {}
 
@@ -118,18 +123,18 @@ class Incidents:
         if known is not None:
             known.incident.count += 1
             known.group.occurrences += 1
-            known.changed_s = now_s
+            self._changed(known, now_s)
             return None
         group = self._group(fingerprint, finding, named)
         incident = self._incident(identity, finding, named)
-        recorded = _admit(group, now_s)
+        recorded = _admit(group, finding.t_s)
         self._open[identity] = _Open(incident, finding, group, now_s, recorded, 1)
         while len(self._open) > _INCIDENTS_KEPT:
-            del self._open[next(iter(self._open))]
+            self._closed.append(self._open.pop(next(iter(self._open))))
         group.incidents += 1
         group.occurrences += 1
         group.versions.add(incident.sdk.get(group.package, "unknown version"))
-        group.rooms.add(incident.room["name"] or "")
+        _name_room(group, incident.room["name"])
         return incident if recorded else None
 
     def seen_again(self, fact: str, channel: str, now_s: float) -> None:
@@ -137,29 +142,35 @@ class Incidents:
         owner = self._open.get(self._keys.get(fact, ""))
         if owner is not None and channel not in owner.incident.channels:
             owner.incident.channels.append(channel)
-            owner.dirty, owner.changed_s = True, now_s
+            owner.dirty = True
+            self._changed(owner, now_s)
 
     def settled(self, now_s: float, *, final: bool = False) -> list[Incident]:
         """Incidents that have changed since they were published, and have been quiet since; all of them when `final`."""
         again = []
-        for entry in self._open.values():
-            changed = entry.incident.count != entry.published_count or entry.dirty or self._resolve_room(entry)
-            if changed and entry.recorded and (final or now_s - entry.changed_s >= SETTLE_S):
+        for entry in (*self._closed, *self._open.values()):
+            self._resolve_room(entry)
+            changed = entry.incident.count != entry.published_count or entry.dirty
+            over = final or entry.incident.id not in self._open or now_s - entry.changed_s >= SETTLE_S
+            if changed and entry.recorded and over:
                 entry.published_count, entry.dirty = entry.incident.count, False
                 again.append(entry.incident)
+        self._closed.clear()
         return again
 
-    def _resolve_room(self, entry: _Open) -> bool:
+    def _changed(self, entry: _Open, now_s: float) -> None:
+        entry.changed_s = now_s
+        self._open[entry.incident.id] = self._open.pop(entry.incident.id)
+
+    def _resolve_room(self, entry: _Open) -> None:
         """A room that was touched before it was connected gets its name later."""
         if entry.incident.room["name"] or not entry.finding.room:
-            return False
+            return
         room = self._fleet.room(entry.finding.process, entry.finding.room)
-        if not room.name:
-            return False
-        entry.incident.room = {"name": room.name, "sid": room.sid or None}
-        entry.group.rooms.discard("")
-        entry.group.rooms.add(room.name)
-        return True
+        if room.name:
+            entry.incident.room = {"name": room.name, "sid": room.sid or None}
+            entry.dirty = True
+            _name_room(entry.group, room.name)
 
     def _remember(self, finding: Finding, identity: str) -> None:
         for key in (finding.key, *finding.claims):
@@ -174,7 +185,8 @@ class Incidents:
                 owner.incident.channels.append(channel)
         for key, value in finding.evidence.items():
             owner.incident.evidence.setdefault(key, value)
-        owner.dirty, owner.changed_s = True, now_s
+        owner.dirty = True
+        self._changed(owner, now_s)
 
     def _group(self, fingerprint: str, finding: Finding, named: tuple[Signature, Form] | None) -> Group:
         group = self.groups.get(fingerprint)
@@ -238,9 +250,15 @@ class Incidents:
         )
 
 
-def _admit(group: Group, now_s: float) -> bool:
-    if now_s - group.minute_start_s >= 60.0:
-        group.minute_start_s, group.minute_records = now_s, 0
+def _name_room(group: Group, name: str | None) -> None:
+    if name and len(group.rooms) < _ROOMS_NAMED:
+        group.rooms.add(name)
+
+
+def _admit(group: Group, t_s: float) -> bool:
+    """By the time of the failure, so that a replay admits the same ones."""
+    if t_s - group.minute_start_s >= 60.0:
+        group.minute_start_s, group.minute_records = t_s, 0
     group.minute_records += 1
     if group.minute_records <= RECORDS_PER_MINUTE:
         return True

@@ -24,10 +24,16 @@ def python_path(before: str) -> str:
     Empty entries stay: they mean the current directory.
     """
     ours = bootstrap_dir()
-    same = os.path.normcase(os.path.realpath(ours))
+    same = _resolved(ours)
     rest = before.split(os.pathsep) if before else []
-    kept = [entry for entry in rest if not entry or os.path.normcase(os.path.realpath(entry)) != same]
-    return os.pathsep.join([ours, *kept])
+    return os.pathsep.join([ours, *(entry for entry in rest if not entry or _resolved(entry) != same)])
+
+
+def _resolved(path: str) -> str:
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except (OSError, ValueError):  # relative, and the working directory is gone
+        return path
 
 
 def environment(before: Mapping[str, str], run_dir: str) -> dict[str, str]:

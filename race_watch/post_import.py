@@ -2,11 +2,12 @@
 
 One finder for all watched names. It lets the other finders find the module and shadows `exec_module` on that one loader
 object for that one import, so the module's spec, loader type, resources and `-m` behave as ever. This file is imported at
-interpreter start: `sys` only.
+interpreter start: only what every Python has loaded by then.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MARK = "_race_watch_post_import"
+_SHADOW = "_race_watch_shadow"
 
 
 def _nothing() -> None:
@@ -22,11 +24,17 @@ def _nothing() -> None:
 
 
 class PostImport:
-    """The finder. Callbacks run in the importing thread, under the import lock of their own module only, each once."""
+    """The finder. Callbacks run in the importing thread, under the import lock of their own module only, each once.
+
+    Attributes:
+        pid: The process that made it: another one that finds it here is a fork.
+        failure: What a callback last raised; it never reaches the import.
+    """
 
     def __init__(self) -> None:
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {}
         self._finding: set[str] = set()
+        self.pid = os.getpid()
         self.watching = False
         self.failure = ""
         self.release_trap: Callable[[], None] = _nothing
@@ -35,7 +43,7 @@ class PostImport:
         """Calls `callback(module)` once `name` is imported; at once if it is already."""
         module = sys.modules.get(name)
         if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
-            callback(module)
+            self.call(callback, module)
             return
         self._callbacks.setdefault(name, []).append(callback)
         if self not in sys.meta_path:
@@ -45,7 +53,8 @@ class PostImport:
         """Import protocol. None for every name that nobody waits for."""
         if name not in self._callbacks or name in self._finding:
             return None
-        # Another agent's finder may walk the finders as we do and come back here.
+        # Another agent's finder may walk the finders as we do and come back here. No other thread can meanwhile: the import
+        # system asks finders under its own lock.
         self._finding.add(name)
         try:
             for finder in list(sys.meta_path):
@@ -61,17 +70,22 @@ class PostImport:
     def _shadow(self, spec: Any) -> None:
         loader = spec.loader
         run = getattr(loader, "exec_module", None)
-        if run is None:
+        # A frozen module's loader is a class: what is set there is set for every frozen module.
+        if run is None or isinstance(loader, type) or hasattr(run, _SHADOW):
             return
 
         def exec_module(module: Any) -> None:
-            try:
-                del loader.exec_module
-            except AttributeError:
-                pass
+            # Not `spec.name`: the loader of a zip file is that of all its modules.
+            name = getattr(getattr(module, "__spec__", None), "name", "")
+            if name in self._callbacks:
+                try:
+                    del loader.exec_module
+                except AttributeError:
+                    pass
             run(module)
-            self._imported(spec.name, module)
+            self._imported(name, module)
 
+        setattr(exec_module, _SHADOW, True)
         try:
             loader.exec_module = exec_module
         except (AttributeError, TypeError):
@@ -81,9 +95,16 @@ class PostImport:
         # A callback may register further ones for the module that is being imported.
         while name in self._callbacks:
             for callback in self._callbacks.pop(name):
-                callback(module)
+                self.call(callback, module)
         if not self._callbacks:
             self.stop()
+
+    def call(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls it inside the host's own import or loop start; nothing of ours may end that."""
+        try:
+            callback(*args)
+        except Exception as error:  # noqa: BLE001 - see above
+            self.failure = repr(error)
 
     def stop(self) -> None:
         """Waits for nothing any more."""
@@ -113,22 +134,26 @@ def watch() -> None:
 
 def _asyncio_imported(module: Any) -> None:
     """Sets the trap for the first loop: a class attribute that goes away when it has fired, or when we arm without it."""
+    from functools import update_wrapper  # asyncio has imported it already
+
     loop_class = module.BaseEventLoop
     make = loop_class.__init__
+    sprung = False
 
-    def __init__(self: Any) -> None:  # noqa: N807
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         ours = loop_class.__init__ is __init__
-        _arm()
+        if not sprung:
+            finder().call(_arm)
         # Arming has put its own wrap where this one stood, unless somebody has wrapped this one: then it is theirs to call.
-        (loop_class.__init__ if ours else make)(self)
+        (loop_class.__init__ if ours else make)(self, *args, **kwargs)
 
     def release() -> None:
+        nonlocal sprung
+        sprung = True
         if loop_class.__init__ is __init__:
             loop_class.__init__ = make
 
-    __init__.__qualname__ = make.__qualname__
-    __init__.__wrapped__ = make  # type: ignore[attr-defined]
-    loop_class.__init__ = __init__
+    loop_class.__init__ = update_wrapper(__init__, make)
     finder().release_trap = release
 
 
@@ -137,11 +162,7 @@ def _livekit_imported(module: Any) -> None:
 
 
 def _arm() -> None:
-    found = finder()
-    found.release_trap()
-    try:
-        from race_watch import auto
+    finder().release_trap()
+    from race_watch import auto
 
-        auto.arm()
-    except Exception as error:  # noqa: BLE001 - runs inside the host's own import or loop start; nothing of ours may end that
-        found.failure = repr(error)
+    auto.arm()

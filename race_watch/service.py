@@ -108,6 +108,8 @@ def say(line: str) -> None:
 
 def warn(line: str) -> None:
     """A problem: one line, also when quiet."""
+    if sys.stderr is None:
+        return
     try:
         print(f"race-watch: {line}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
@@ -119,4 +121,9 @@ def _open_or_warn(open_it: Callable[..., Opened], *args: object) -> Opened | Non
         return open_it(*args)
     except SettingsError as error:
         warn(str(error))
+        return None
+    except RuntimeError as error:
+        # No more threads. At the end of a short process (from Python 3.12 on) that is no news; its journal is still read.
+        if "shutdown" not in str(error):
+            warn(str(error))
         return None

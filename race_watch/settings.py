@@ -63,11 +63,12 @@ class Settings:
     metrics_port: int = _setting("port of /metrics; 0 takes a free one", 9464, low=0, high=65535)
     incidents: str = _setting("file that gets one JSON line an incident", "")
     quiet: int = _setting("1 prints neither incidents nor a summary to stderr", 0, low=0, high=1)
+    debug: int = _setting("1 prints why the bootstrap could not start, in every Python below", 0, low=0, high=1)
     problems: tuple[str, ...] = ()
 
 
 def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Reads the settings; never raises.
+    """Reads the settings; never raises. An empty variable counts as unset, as compose files and charts produce them.
 
     Returns:
         The settings, with one line in `problems` for each variable that is unknown or has a value that cannot be used.
@@ -76,7 +77,7 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name in sorted(environ):
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or not environ[name]:
             continue
         if name not in known:
             if not name.startswith(PREFIX + "LAB_"):

@@ -5,6 +5,7 @@ One thread does all of it; a scrape sees the snapshot it leaves behind.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from race_watch.records import Record
 from race_watch.totals import Totals
 
 _FOREVER_S = float("inf")
+# Journals that are open at a time, a descriptor each; those of more processes are read when others have ended.
+_OPEN_AT_ONCE = 512
+_TRY_LATER = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass
@@ -48,47 +52,64 @@ class Watcher:
 
     def poll(self, now_s: float | None = None) -> None:
         """Reads what is new and publishes what is due. `now_s` is monotonic seconds; None reads the clock."""
-        now = monotonic_s() if now_s is None else now_s
-        self._find_journals()
-        records: list[Record] = []
-        for path, reader in list(self._readers.items()):
-            # Asked before reading: what an ended process wrote is then there in full.
-            alive = reader.alive()
-            records += self._read(reader, final=not alive)
-            if not alive:
-                self._fold(path, reader)
-        self._process(records, now)
+        self._round(monotonic_s() if now_s is None else now_s, final=False)
 
     def finish(self) -> None:
         """Reads to the end and publishes everything that was waiting for more."""
-        self.poll()
-        records = [record for reader in self._readers.values() for record in self._read(reader, final=True)]
-        self._process(records, _FOREVER_S)
+        while self._round(_FOREVER_S, final=True):
+            pass
         for incident in self.incidents.settled(_FOREVER_S, final=True):
             self.publish(incident, True)
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
 
-    def _find_journals(self) -> None:
+    def _round(self, now_s: float, *, final: bool) -> bool:
+        """One look at all journals.
+
+        Returns:
+            Whether another one will find more journals: there were too many to open, and some are done with.
+        """
+        left_over = self._find_journals()
+        records: list[Record] = []
+        ended = []
+        for path, reader in self._readers.items():
+            # Asked before reading: what an ended process wrote is then there in full.
+            alive = reader.alive()
+            records += self._read(reader, final=final or not alive)
+            if not alive:
+                ended.append(path)
+        self._process(records, now_s)
+        for path in ended:
+            self._fold(path)
+        self.totals.update(self.fleet, self.incidents, [reader.counters() for reader in self._readers.values()])
+        return left_over and bool(ended)
+
+    def _find_journals(self) -> bool:
+        """Opens the journals that are new; returns whether some have to wait."""
         try:
             names = os.listdir(self.run_dir)
         except OSError:
-            return
-        for name in names:
+            return False
+        for name in sorted(names):
             path = os.path.join(self.run_dir, name)
             if not name.endswith(layout.SUFFIX) or path in self._readers or path in self._done:
                 continue
+            if len(self._readers) >= _OPEN_AT_ONCE:
+                return True
             try:
                 self._readers[path] = JournalReader(path)
             except FileNotFoundError:
                 continue
             except (JournalError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _TRY_LATER:
+                    return True
                 self._done.add(path)
                 self.warn(f"skipped a journal: {error}")
                 continue
             self.totals.attached += 1
             self.fleet.of(self._readers[path].process)
+        return False
 
     def _read(self, reader: JournalReader, *, final: bool) -> list[Record]:
         before = (reader.lost_overwritten, reader.lost_torn, reader.lost_malformed)
@@ -99,17 +120,19 @@ class Watcher:
         self.totals.lost["malformed"] += reader.lost_malformed - before[2]
         return records
 
-    def _fold(self, path: str, reader: JournalReader) -> None:
+    def _fold(self, path: str) -> None:
         """Takes a dead process's numbers over, once, and removes its file."""
+        reader = self._readers.pop(path)
         self.totals.fold(reader.counters())
         self.fleet.ended(reader.process)
         reader.close()
-        del self._readers[path]
         if self.keep:
             self._done.add(path)
             return
         try:
             os.unlink(path)
+        except FileNotFoundError:
+            return
         except OSError as error:
             self._done.add(path)
             self.warn(f"cannot remove {path}: {error.strerror}")
@@ -123,9 +146,8 @@ class Watcher:
                 self.incidents.seen_again(record.event.fact, record.event.channel, now_s)
         for detector in self._detectors:
             for finding in detector.confirm(now_s):
-                incident = self.incidents.add(finding, min(now_s, finding.t_s + 60.0))
+                incident = self.incidents.add(finding, now_s)
                 if incident is not None:
                     self.publish(incident, False)
         for incident in self.incidents.settled(now_s):
             self.publish(incident, True)
-        self.totals.update(self.fleet, self.incidents, [reader.counters() for reader in self._readers.values()])

@@ -31,7 +31,7 @@ def test_every_hook_module_is_in_the_tuple() -> None:
     written = {module for module in modules_of(hooks) if hasattr(module, "TARGET")}
     assert written == set(hooks.HOOKS)
     for hook in hooks.HOOKS:
-        assert hook.NAME == hook.__name__.rpartition(".")[2]
+        assert hook.__name__.rpartition(".")[2] == hook.NAME
         assert hook.SUPPORTED
         assert callable(hook.install)
 

@@ -11,7 +11,9 @@ def _start():
     if sys.version_info < (3, 10) or os.environ.get("RACE_WATCH", "").strip().lower() in ("0", "false", "no", "off"):
         return
     if "race_watch" not in sys.modules:
-        from importlib.util import module_from_spec, spec_from_file_location
+        # Always loaded, whereas importlib.util would bring twenty modules along.
+        from _frozen_importlib import module_from_spec
+        from _frozen_importlib_external import spec_from_file_location
 
         home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         spec = spec_from_file_location(
@@ -28,14 +30,21 @@ def _start():
     post_import.watch()
 
 
+def _resolved(path):
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except (OSError, ValueError):  # relative, and the working directory is gone
+        return path
+
+
 def _give_way():
     """Removes our directory from sys.path and imports the `sitecustomize` that would have run without us.
 
     What that module raises is its own affair and goes to `site` as it would have. Our directory stays off the path while it
     runs: it may be another agent that looks for the next one in turn, and would find us again.
     """
-    here = os.path.normcase(os.path.realpath(os.path.dirname(os.path.abspath(__file__))))
-    sys.path[:] = [p for p in sys.path if not p or os.path.normcase(os.path.realpath(p)) != here]
+    here = _resolved(os.path.dirname(__file__))
+    sys.path[:] = [p for p in sys.path if not p or _resolved(p) != here]
     ours = sys.modules.pop("sitecustomize", None)
     try:
         import sitecustomize
@@ -50,7 +59,7 @@ def _give_way():
 try:
     _start()
 except BaseException:  # SystemExit here would end the host before its first line
-    if os.environ.get("RACE_WATCH_DEBUG"):
+    if os.environ.get("RACE_WATCH_DEBUG", "0") not in ("", "0"):
         import traceback
 
         traceback.print_exc()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 
 import click
 
@@ -25,8 +27,11 @@ def report(run_dir: str, as_json: bool) -> None:
     watcher.finish()
     if not watcher.totals.attached:
         raise click.ClickException(f"no journals in {run_dir}; they are kept there with `race-watch run --keep`")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names are anybody's, the terminal's encoding may not have them.
+        sys.stdout.reconfigure(errors="replace")
     for incident in found.values():
-        click.echo(json.dumps(incident.as_dict(), ensure_ascii=False) if as_json else text.line(incident))
+        click.echo(json.dumps(incident.as_dict()) if as_json else text.line(incident))
     if not as_json:
         notes = [*text.losses(watcher.totals.lost), *text.attachment(watcher.totals.attached)]
         click.echo(text.summary(list(watcher.incidents.groups.values()), notes))

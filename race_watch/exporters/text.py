@@ -23,18 +23,20 @@ _FAULT = {
 def line(incident: Incident) -> str:
     """One incident in one line: what, whose fault, where, which versions, reference."""
     name = incident.title if incident.signature == UNCLASSIFIED else incident.signature
-    where = [f"room={incident.room['name']}"] if incident.room["name"] else [f"pid={incident.process['pid']}"]
-    if incident.participant["identity"]:
-        where.append(f"participant={incident.participant['identity']}")
-    if incident.track_sid:
-        where.append(f"track={incident.track_sid}")
-    if incident.task["name"]:
-        where.append(f"task={incident.task['name']}")
+    places = {
+        "room": incident.room["name"],
+        "participant": incident.participant["identity"],
+        "track": incident.track_sid,
+        "task": incident.task["name"],
+    }
+    where = [f"{what}={_printable(value)}" for what, value in places.items() if value]
+    if not incident.room["name"]:
+        where.insert(0, f"pid={incident.process['pid']}")
     installed = " ".join(f"{package} {version}" for package, version in sorted(incident.sdk.items()))
     parts = [
         incident.category,
         click.style(_FAULT[incident.verdict], fg=_COLOURS[incident.verdict]),
-        click.style(name, bold=True),
+        click.style(_printable(name), bold=True),
         " ".join(where),
     ]
     if installed:
@@ -51,9 +53,8 @@ def summary(groups: Sequence[Group], notes: Sequence[str]) -> str:
         return "\n".join([*lines, "  no incidents"])
     for group in sorted(groups, key=lambda g: (-g.occurrences, g.signature, g.title)):
         name = group.title if group.signature == UNCLASSIFIED else f"{group.signature}: {group.title}"
-        rooms = sorted(room for room in group.rooms if room)
-        times = f"{group.occurrences}x" + (f" in {_few(rooms)}" if rooms else "")
-        lines.append(f"  {click.style(name, bold=True)}")
+        times = f"{group.occurrences}x" + (f" in {_few(sorted(group.rooms), group.incidents)}" if group.rooms else "")
+        lines.append(f"  {click.style(_printable(name), bold=True)}")
         lines.append(f"    {times} | {group.category} | {click.style(_FAULT[group.verdict], fg=_COLOURS[group.verdict])}")
         if group.unrecorded:
             lines.append(f"    {group.unrecorded} more rooms than the records of a minute hold; counted, without a record each")
@@ -65,9 +66,15 @@ def summary(groups: Sequence[Group], notes: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _few(rooms: Sequence[str]) -> str:
-    shown = ", ".join(rooms[:4])
-    return f"room{'s' if len(rooms) > 1 else ''} {shown}" + (f" and {len(rooms) - 4} more" if len(rooms) > 4 else "")
+def _few(rooms: Sequence[str], count: int) -> str:
+    shown = [_printable(room) for room in rooms[:4]]
+    more = max(count, len(rooms)) - len(shown) if len(rooms) > 4 else 0
+    return f"room{'s' if len(rooms) > 1 else ''} {', '.join(shown)}" + (f" and {more} more" if more else "")
+
+
+def _printable(text: str) -> str:
+    """Names that others chose, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _upgrades(groups: Sequence[Group]) -> list[str]:

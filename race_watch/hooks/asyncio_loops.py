@@ -9,8 +9,10 @@ Source: CPython 3.10 to 3.14 `asyncio/base_events.py:BaseEventLoop`, the texts i
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from race_watch.events import LoopBorn, LoopClosed, TaskDestroyedPending, clean
@@ -46,6 +48,10 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
             finally:
                 reporting.on = outer
 
+        if not isinstance(original, FunctionType):
+            # uvloop logs from C: `logging` would find our frame and name it in the record. Frames of its own file it skips.
+            filename = logging.addLevelName.__code__.co_filename
+            call_exception_handler.__code__ = call_exception_handler.__code__.replace(co_filename=filename)
         return call_exception_handler
 
     def wrap_init(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,7 +78,9 @@ def _report(context: Context, details: dict[str, Any]) -> None:
     message = details.get("message")
     if type(message) is not str:
         return
-    task = details.get("task") or details.get("future")
+    task = details.get("task")
+    if task is None:
+        task = details.get("future")
     error = details.get("exception")
     if message.startswith(_DESTROYED) and task is not None:
         _destroyed(context, task)
@@ -82,6 +90,8 @@ def _report(context: Context, details: dict[str, Any]) -> None:
         elif message.startswith(_CALLBACK):
             channel = "loop_callback"
         else:
+            return
+        if context.exceptions.suppressed(error):
             return
         room = context.tasks.room_of(task) if task is not None else 0
         where = Where(room=room or context.rooms.only(), task=context.tasks.describe(task) if task is not None else NO_TASK)

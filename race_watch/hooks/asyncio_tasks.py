@@ -29,9 +29,10 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
 
 
 def _wrap(original: Callable[..., Any], context: Context, guard: Guard) -> Callable[..., Any]:
-    born = guard.wrap(context.tasks.born)
+    born = guard.wrap_two(context.tasks.born)
     trim = guard.wrap(_trim_source)
     sdk_files, dispatch = context.tasks.sdk_files, context.rooms.dispatch
+    dispatching = dispatch.now
 
     # One closure for each signature: `**kwargs` would cost every task of the host 130 ns more, and a function for the three
     # lines that repeat another 60 ns.
@@ -40,7 +41,7 @@ def _wrap(original: Callable[..., Any], context: Context, guard: Guard) -> Calla
 
         def create_task(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
             task = original(self, coro, name=name, context=context)
-            if type(coro) is CoroutineType and (sdk_files[coro.cr_code.co_filename] or dispatch.room):
+            if type(coro) is CoroutineType and (sdk_files[coro.cr_code.co_filename] or (dispatching and dispatch.room)):
                 born(task, coro)
             if self._debug:
                 trim(task)
@@ -51,7 +52,7 @@ def _wrap(original: Callable[..., Any], context: Context, guard: Guard) -> Calla
 
         def create_task_named(self: Any, coro: Any, *, name: Any = None) -> Any:
             task = original(self, coro, name=name)
-            if type(coro) is CoroutineType and (sdk_files[coro.cr_code.co_filename] or dispatch.room):
+            if type(coro) is CoroutineType and (sdk_files[coro.cr_code.co_filename] or (dispatching and dispatch.room)):
                 born(task, coro)
             if self._debug:
                 trim(task)
@@ -60,8 +61,9 @@ def _wrap(original: Callable[..., Any], context: Context, guard: Guard) -> Calla
         return create_task_named
 
     def create_task_open(self: Any, coro: Any, **kwargs: Any) -> Any:
-        task = original(self, coro, **kwargs)
-        if type(coro) is CoroutineType and (sdk_files[coro.cr_code.co_filename] or dispatch.room):
+        # Unpacking no keywords would cost 110 ns.
+        task = original(self, coro, **kwargs) if kwargs else original(self, coro)
+        if type(coro) is CoroutineType and (sdk_files[coro.cr_code.co_filename] or (dispatching and dispatch.room)):
             born(task, coro)
         if self.get_debug():
             trim(task)
@@ -85,7 +87,10 @@ def _trim_source(task: Any) -> None:
     """In debug mode a task keeps the stack it was made on, and shows its last frame: ours must not be in it."""
     source = getattr(task, "_source_traceback", None)
     if source:
-        source[:] = [frame for frame in source if frame.filename != __file__]
+        source[:] = [frame for frame in source if frame.filename != _HERE]
+
+
+_HERE = _trim_source.__code__.co_filename
 
 
 def task_factory(inner: Callable[..., Any] | None = None) -> Callable[..., asyncio.Task[Any]]:
@@ -94,6 +99,7 @@ def task_factory(inner: Callable[..., Any] | None = None) -> Callable[..., async
     Args:
         inner: The factory to call; None makes a plain `asyncio.Task`.
     """
+    guarded: tuple[Context | None, Callable[..., None]] = (None, _trim_source)
 
     def factory(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         # Before 3.13.3 a factory got `context` at most and an inner one may take nothing: pass on what was really given.
@@ -103,7 +109,12 @@ def task_factory(inner: Callable[..., Any] | None = None) -> Callable[..., async
         if context is not None and type(coro) is CoroutineType:
             tasks = context.tasks
             if tasks.sdk_files[coro.cr_code.co_filename] or context.rooms.dispatch.room:
-                context.recorder.guard(NAME).wrap(tasks.born)(task, coro)
+                nonlocal guarded
+                if guarded[0] is not context:
+                    guarded = context, context.recorder.guard(NAME).wrap(tasks.born)
+                guarded[1](task, coro)
+        if loop.get_debug():
+            _trim_source(task)
         return task
 
     return factory

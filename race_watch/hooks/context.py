@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,9 +17,15 @@ from race_watch.hooks.tasks import Tasks
 
 
 class Reporting(threading.local):
-    """Whether this thread is inside a loop's exception handler: the `asyncio` record it logs is the same failure."""
+    """What this thread is reporting.
+
+    Attributes:
+        on: It is inside a loop's exception handler: the `asyncio` record it logs is the same failure.
+        record: A weak reference to the log record it has looked at last.
+    """
 
     on = False
+    record: weakref.ref[logging.LogRecord] | None = None
 
 
 @dataclass

@@ -80,6 +80,8 @@ def _wrap_constructor(context: Context, guard: Guard, original: Callable[..., No
 
 
 def _refused(context: Context, error: BaseException, request: Any) -> None:
+    if context.exceptions.suppressed(error):
+        return
     name = request.WhichOneof("message") or ""
     message = getattr(request, name) if name else None
     room, sid = 0, ""

@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import ref
 
 from race_watch.events import FfiErrorLogged, clean
 from race_watch.guard import Guard
 from race_watch.hooks.context import Context, armed
-from race_watch.hooks.exceptions import MARK
+from race_watch.hooks.exceptions import MARK, attributes
 from race_watch.hooks.patching import Patches
 from race_watch.hooks.rooms import NO_TASK, Where
 from race_watch.journal import layout
@@ -29,15 +31,21 @@ _ROOM_TEMPLATE = "error running user callback for %s: %s"
 _EMIT_START = "failed to emit event "
 _TASK_TEMPLATE = "task exception: %s"
 _FFI_TEMPLATE = "%s:%s:%s - %s"
-_FFI_FAILED = re.compile(r"failed to handle request FfiRequest \{ message: Some\((\w+)\b.*?(\w+\(\"[^\"]*\"\))\s*$", re.DOTALL)
+# The kind stands at the start and the reason at the end; between them is the request, with up to 64 KB of metadata.
+_FFI_REQUEST = re.compile(r"failed to handle request FfiRequest \{ message: Some\((\w+)")
+_FFI_REASON = re.compile(r"(\w+\(\"[^\"]*\"\))\s*$")
+_FFI_REASON_CHARS = 300
+# Names that need no scrubbing, which takes 4 us.
+_PLAIN_LOGGERS = frozenset(("root", "livekit", "livekit.agents", "asyncio"))
 _OF_INTEREST = ("livekit", "asyncio")
+_TEXT_KEPT = 100
 
 
 class RaceHandler(logging.Handler):
     """States what a record says about a race. Attachable by hand to any logger; seeing a record twice does no harm.
 
     Takes no lock (`createLock` leaves None, as NullHandler does): records come from native threads, finalizers and signal
-    handlers, where waiting for a lock can be the end of the host.
+    handlers, where waiting for a lock can be the end of the host. Its own errors are counted and switch it off at the third.
 
     Args:
         context: The armed hooks; None takes those of this process, armed at any later time.
@@ -47,7 +55,7 @@ class RaceHandler(logging.Handler):
     def __init__(self, context: Context | None = None, level: int = logging.WARNING) -> None:
         super().__init__(level)
         self._context = context
-        self._last = (0.0, 0)
+        self._look = Guard(NAME, _struck).wrap(_look)
 
     def createLock(self) -> None:  # noqa: N802 - logging's name
         self.lock = None
@@ -61,47 +69,73 @@ class RaceHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         context = self._context or armed()
-        # A livekit job's records come again in its parent, formatted and with the job's pid; the job has stated them.
-        if context is None or record.process != context.pid or self._last == (record.created, id(record)):
-            return
-        self._last = (record.created, id(record))
-        if not (context.reporting.on and record.name == "asyncio"):
-            _state(context, record)
+        if context is not None:
+            self._look(context, record)
+
+
+def _struck(hook: str, error: str, off: bool) -> None:
+    context = armed()
+    if context is not None:
+        context.recorder.struck(hook, error, off)
 
 
 def install(context: Context, module: Any, patches: Patches, guard: Guard) -> None:
-    """Feeds a `RaceHandler` from `Logger.callHandlers`."""
-    handle = guard.wrap(RaceHandler(context).handle)
+    """Wraps `Logger.callHandlers`. No handler is made: `logging` keeps a list of all there are, and the host may look at it."""
+    look = guard.wrap(partial(_look, context))
 
     def wrap(original: Callable[..., None]) -> Callable[..., None]:
         def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:  # noqa: N802
             original(self, record)
             if record.levelno >= 30:
-                handle(record)
+                look(record)
 
+        # Who looks for the caller of `logging` goes up the stack by file name: `Handler.handleError`, and the handler from
+        # loguru's manual that takes over `logging`. A frame of another file would be taken for the caller.
+        line = getattr(original, "__code__", callHandlers.__code__).co_firstlineno
+        callHandlers.__code__ = callHandlers.__code__.replace(co_filename=module.__file__, co_firstlineno=line)
         return callHandlers
 
     patches.replace(module.Logger, "callHandlers", wrap)
 
 
-def _state(context: Context, record: logging.LogRecord) -> None:
-    error = record.exc_info[1] if type(record.exc_info) is tuple else None
-    # `msg` can be any object of the host's: it is compared only when it is a plain string.
-    of_interest = record.name.startswith(_OF_INTEREST) or (type(record.msg) is str and record.msg == _ROOM_TEMPLATE)
-    if error is not None:
-        if of_interest or MARK in error.__dict__:
-            _state_exception(context, record, error)
-    elif of_interest and record.msg == _FFI_TEMPLATE and type(record.args) is tuple and len(record.args) == 4:
-        text = record.args[3]
-        found = _FFI_FAILED.search(text) if type(text) is str else None
-        if found is not None:
-            context.recorder.state(FfiErrorLogged, found[1], clean(found[2]))
+def _look(context: Context, record: logging.LogRecord) -> None:
+    # A livekit job's records come again in its parent, formatted and with the job's pid; the job has stated them. The host may
+    # have switched the pid off (`logging.logProcesses`).
+    if record.process is not None and record.process != context.pid:
+        return
+    # Both can be any object of the host's: they are compared only when they are plain strings.
+    template = record.msg if type(record.msg) is str else ""
+    name = record.name if type(record.name) is str else ""
+    of_interest = name.startswith(_OF_INTEREST) or template == _ROOM_TEMPLATE
+    if not of_interest and record.exc_info is None:
+        return
+    reporting = context.reporting
+    if reporting.record is not None and reporting.record() is record:
+        return
+    reporting.record = ref(record)
+    if not (reporting.on and name == "asyncio"):
+        _state(context, record, template, of_interest)
+
+
+def _state(context: Context, record: logging.LogRecord, template: str, of_interest: bool) -> None:
+    error = record.exc_info[1] if type(record.exc_info) is tuple and len(record.exc_info) == 3 else None
+    if isinstance(error, BaseException):
+        if (of_interest or MARK in attributes(error)) and not context.exceptions.suppressed(error):
+            _state_exception(context, record, error, template)
+    elif template == _FFI_TEMPLATE and of_interest and type(record.args) is tuple and len(record.args) == 4:
+        _state_native(context, record.args[3])
     if of_interest:
         context.recorder.count(layout.COUNTER_INDEX["log_records"])
 
 
-def _state_exception(context: Context, record: logging.LogRecord, error: BaseException) -> None:
-    template = record.msg if type(record.msg) is str else ""
+def _state_native(context: Context, text: Any) -> None:
+    request = _FFI_REQUEST.match(text) if type(text) is str else None
+    reason = _FFI_REASON.search(text[-_FFI_REASON_CHARS:]) if request is not None else None
+    if request is not None and reason is not None:
+        context.recorder.state(FfiErrorLogged, request[1], context.recorder.scrub(clean(reason[1])))
+
+
+def _state_exception(context: Context, record: logging.LogRecord, error: BaseException, template: str) -> None:
     args = record.args if type(record.args) is tuple else ()
     dispatch = context.rooms.dispatch
     channel, task, event, room = "log", NO_TASK, dispatch.event, dispatch.room
@@ -109,13 +143,14 @@ def _state_exception(context: Context, record: logging.LogRecord, error: BaseExc
         channel = "log_room"
         event = args[0] if args and type(args[0]) is str else event
     elif template.startswith(_EMIT_START) and record.name == "livekit":
-        channel, event = "log_emit", template[len(_EMIT_START) :]
+        channel, event = "log_emit", context.recorder.scrub(template[len(_EMIT_START) :][:_TEXT_KEPT])
     elif template == _TASK_TEMPLATE and args:
         channel, task = "log_task", context.tasks.describe(args[0])
         room = room or context.tasks.room_of(args[0])
     # An f-string puts values into `msg`: only the SDK's own literals are kept as templates.
     known = template if channel in ("log_room", "log_task") else ""
-    where = Where(room=room, event=clean(event), task=task, logger=clean(record.name), template=known)
+    logger = record.name if record.name in _PLAIN_LOGGERS else context.recorder.scrub(clean(record.name[:_TEXT_KEPT]))
+    where = Where(room=room, event=clean(event), task=task, logger=logger, template=known)
     if dispatch.room:
         where = where._replace(identity=dispatch.identity, track_sid=dispatch.sid)
     context.exceptions.see(error, channel, where)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
 
 _ABSENT = object()
-_COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
 
 class Patches:
@@ -23,10 +23,11 @@ class Patches:
             AttributeError: The target is missing, that is, the foreign library has changed.
         """
         before = vars(owner).get(name, _ABSENT)
-        original = before if isinstance(before, property) else getattr(owner, name)
+        original: Any = before if isinstance(before, property) else getattr(owner, name)
         replacement = make(original)
         if isinstance(replacement, types.FunctionType):
-            _disguise(replacement, original)
+            # For `inspect`, `pickle`, `repr` and subclasses it is the original.
+            functools.update_wrapper(replacement, original)
         setattr(owner, name, replacement)
         self._done.append((owner, name, before, replacement))
 
@@ -46,14 +47,3 @@ class Patches:
             else:
                 setattr(owner, name, before)
         return left
-
-
-def _disguise(replacement: Any, original: Any) -> None:
-    """Makes the replacement look like the original to `inspect`, `pickle`, `repr` and subclasses."""
-    for attribute in _COPIED:
-        try:
-            setattr(replacement, attribute, getattr(original, attribute))
-        except (AttributeError, TypeError):
-            continue
-    replacement.__dict__.update(getattr(original, "__dict__", {}))
-    replacement.__wrapped__ = original

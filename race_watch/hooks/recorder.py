@@ -17,9 +17,11 @@ _IDENTITY_CHARS = 3
 _SECRETS = (
     # Access tokens and API keys: JWTs, then long unbroken runs that mix letters and digits.
     (re.compile(r"eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), "<token>"),
-    (re.compile(r"(?i)\b(bearer|token|secret|password|api[_-]?key)(\s*[=:]\s*|\s+)\S+"), r"\1\2<secret>"),
-    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "<e-mail>"),
-    (re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}\b"), "<key>"),
+    (re.compile(r"(?i)(bearer|token|secret|password|passwd|api[_-]?key)([\"']?\s*[=:]\s*|\s+)\S+"), r"\1\2<secret>"),
+    # The look-behinds let a match begin at the start of a run only: without them a long run costs its length squared.
+    (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+"), "<e-mail>"),
+    (re.compile(r"(?<![\w-])(?:sk|pk|rk|gh[opsu]|xox[abp])[_-][\w-]{12,}|(?<!\w)(?:API|AIza|AKIA)(?=\w*\d)\w{9,}"), "<key>"),
+    (re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{32,}"), "<key>"),
     (re.compile(r"\+?\d[\d ().-]{7,}\d"), "<number>"),
 )
 
@@ -39,13 +41,15 @@ class Recorder:
         self.nonce = ""
         self._key = b""
         self._plain = False
+        # Two generations: a process that sees many participants forgets old ones, never all of them at once.
         self._identities: dict[str, str] = {}
+        self._older: dict[str, str] = {}
 
     def attach(self, emit: Emit, count: Callable[[int], None], nonce: str, key: bytes, *, plain: bool) -> None:
         """Points the hooks to a journal. `key` is the run directory's; `plain` keeps identities as they are."""
         self.emit, self.count, self.nonce = emit, count, nonce
         self._key, self._plain = key, plain
-        self._identities = {}
+        self._identities, self._older = {}, {}
 
     def detach(self) -> None:
         self.emit = self.count = nothing
@@ -56,15 +60,12 @@ class Recorder:
 
     def guard(self, hook: str) -> Guard:
         """A guard whose strikes are stated."""
-        return Guard(hook, self._struck)
+        return Guard(hook, self.struck)
 
-    def _struck(self, hook: str, error: str, off: bool) -> None:
-        try:
-            self.count(layout.COUNTER_INDEX["hook_errors"])
-            self.state(HookStruck, hook, error, int(off))
-        except (ValueError, TypeError):
-            # The journal was closed under us: there is nobody to tell.
-            return
+    def struck(self, hook: str, error: str, off: bool) -> None:
+        """States a strike. May raise where the journal was closed under us: there is nobody to tell."""
+        self.count(layout.COUNTER_INDEX["hook_errors"])
+        self.state(HookStruck, hook, error, int(off))
 
     def identity(self, identity: str) -> str:
         """A participant identity as it may leave the process. The same in all processes of a worker."""
@@ -77,15 +78,16 @@ class Recorder:
             else:
                 known = "id:" + hashlib.blake2b(identity.encode("utf-8", "replace"), digest_size=6, key=self._key).hexdigest()
             if len(self._identities) >= _KNOWN_IDENTITIES:
-                self._identities = {}
+                self._older, self._identities = self._identities, {}
             self._identities[identity] = known
         return known
 
     def scrub(self, text: str) -> str:
         """Free text without tokens, keys, phone numbers, e-mail addresses, and participants this process has seen."""
-        for plain, known in list(self._identities.items()):
-            if len(plain) >= _IDENTITY_CHARS and plain in text:
-                text = text.replace(plain, known)
+        known = self._older | self._identities
+        # Longest first: one identity can be the start of another.
+        for plain in sorted((p for p in known if len(p) >= _IDENTITY_CHARS and p in text), key=len, reverse=True):
+            text = text.replace(plain, known[plain])
         for pattern, instead in _SECRETS:
             text = pattern.sub(instead, text)
         return text

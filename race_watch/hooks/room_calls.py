@@ -8,6 +8,7 @@ frame of ours around it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,8 @@ from race_watch.hooks.rooms import Where
 NAME = "room_calls"
 TARGET = "livekit.rtc"
 SUPPORTED = "livekit 0.18 to 1.2"
+
+_NAME_KEPT = 128
 
 
 def install(context: Context, module: Any, patches: Patches, guard: Guard) -> None:
@@ -64,6 +67,7 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
     def wrap_property(original: Any) -> Any:
         get = original.fget
 
+        @functools.wraps(get)
         def local_participant(self: Any) -> Any:
             try:
                 return get(self)
@@ -71,8 +75,10 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
                 too_early(error, self)
                 raise
 
-        local_participant.__wrapped__ = get  # type: ignore[attr-defined]
-        return property(local_participant, original.fset, original.fdel, original.__doc__)
+        made = property(local_participant, original.fset, original.fdel, original.__doc__)
+        # A class statement does this; the text of "has no setter" has the name.
+        made.__set_name__(Room, "local_participant")  # type: ignore[attr-defined]
+        return made
 
     patches.replace(Room, "local_participant", wrap_property)
 
@@ -102,8 +108,11 @@ class _Calls:
             local = owner._local_participant
             identity = context.recorder.identity(local._info.identity if local is not None else "")
             context.rooms.connected(owner)
+            for remote in list(owner._remote_participants):
+                # From now on it is taken out of texts.
+                context.recorder.identity(remote)
             participants = len(owner._remote_participants)
-            context.recorder.state(RoomConnected, room, clean(info.name), clean(info.sid), identity, participants)
+            context.recorder.state(RoomConnected, room, clean(info.name)[:_NAME_KEPT], clean(info.sid), identity, participants)
         elif method == "disconnect":
             context.rooms.disconnected(owner)
         context.recorder.state(CallEnded, number, room, method, outcome)
@@ -112,10 +121,11 @@ class _Calls:
 
 
 def _too_early(context: Context, error: BaseException, room: Any) -> None:
-    if room._local_participant is not None:
+    # The default is for what is no Room, or one whose subclass has not called `Room.__init__` yet.
+    if getattr(room, "_local_participant", room) is not None:
         return
     name = getattr(room._info, "name", "")
     if name:
-        context.recorder.state(RoomNamed, context.rooms.number(room), clean(name))
+        context.recorder.state(RoomNamed, context.rooms.number(room), clean(name)[:_NAME_KEPT])
     task = context.tasks.describe(context.tasks.current())
     context.exceptions.see(error, "before_connect", Where(room=context.rooms.number(room), task=task), on_its_way=True)

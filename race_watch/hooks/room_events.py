@@ -8,7 +8,7 @@ Source: `livekit/rtc/room.py:Room._on_room_event`, fields of `proto.RoomEvent` (
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
+from threading import get_ident
 from typing import Any
 
 from race_watch.events import RoomEventDispatched, RoomEventUnmatched, clean
@@ -22,37 +22,37 @@ NAME = "room_events"
 TARGET = "livekit.rtc"
 SUPPORTED = "livekit 0.18 to 1.2"
 
-_IDENTITY = attrgetter("participant_identity")
+
+def _joined(message: Any) -> tuple[str, str]:
+    info = message.info.info
+    return info.identity, info.sid
 
 
-def _nothing(message: Any) -> str:
-    return ""
-
-
-# Events that tell a room's story or are known to race: where the message has the participant's identity and the sid.
-FIELDS: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
-    "participant_connected": (attrgetter("info.info.identity"), attrgetter("info.info.sid")),
-    "participant_disconnected": (_IDENTITY, _nothing),
-    "local_track_published": (_nothing, attrgetter("track_sid")),
-    "local_track_unpublished": (_nothing, attrgetter("publication_sid")),
-    "local_track_subscribed": (_nothing, attrgetter("track_sid")),
-    "track_published": (_IDENTITY, attrgetter("publication.info.sid")),
-    "track_unpublished": (_IDENTITY, attrgetter("publication_sid")),
-    "track_subscribed": (_IDENTITY, attrgetter("track.info.sid")),
-    "track_unsubscribed": (_IDENTITY, attrgetter("track_sid")),
-    "track_subscription_failed": (_IDENTITY, attrgetter("track_sid")),
-    "track_muted": (_IDENTITY, attrgetter("track_sid")),
-    "track_unmuted": (_IDENTITY, attrgetter("track_sid")),
-    "participant_metadata_changed": (_IDENTITY, _nothing),
-    "participant_name_changed": (_IDENTITY, _nothing),
-    "participant_attributes_changed": (_IDENTITY, _nothing),
-    "participant_permission_changed": (_IDENTITY, _nothing),
-    "room_sid_changed": (_nothing, attrgetter("sid")),
-    "connection_state_changed": (_nothing, _nothing),
-    "disconnected": (_nothing, _nothing),
-    "reconnecting": (_nothing, _nothing),
-    "reconnected": (_nothing, _nothing),
-    "moved": (_nothing, _nothing),
+# Events that tell a room's story or are known to race: the participant's identity and the sid that the message has. One call
+# for both, of plain attributes: an `attrgetter` for each takes 60 ns more an event.
+FIELDS: dict[str, Callable[[Any], tuple[str, str]]] = {
+    "participant_connected": _joined,
+    "participant_disconnected": lambda message: (message.participant_identity, ""),
+    "local_track_published": lambda message: ("", message.track_sid),
+    "local_track_unpublished": lambda message: ("", message.publication_sid),
+    "local_track_subscribed": lambda message: ("", message.track_sid),
+    "track_published": lambda message: (message.participant_identity, message.publication.info.sid),
+    "track_unpublished": lambda message: (message.participant_identity, message.publication_sid),
+    "track_subscribed": lambda message: (message.participant_identity, message.track.info.sid),
+    "track_unsubscribed": lambda message: (message.participant_identity, message.track_sid),
+    "track_subscription_failed": lambda message: (message.participant_identity, message.track_sid),
+    "track_muted": lambda message: (message.participant_identity, message.track_sid),
+    "track_unmuted": lambda message: (message.participant_identity, message.track_sid),
+    "participant_metadata_changed": lambda message: (message.participant_identity, ""),
+    "participant_name_changed": lambda message: (message.participant_identity, ""),
+    "participant_attributes_changed": lambda message: (message.participant_identity, ""),
+    "participant_permission_changed": lambda message: (message.participant_identity, ""),
+    "room_sid_changed": lambda message: ("", message.sid),
+    "connection_state_changed": lambda message: ("", ""),
+    "disconnected": lambda message: ("", ""),
+    "reconnecting": lambda message: ("", ""),
+    "reconnected": lambda message: ("", ""),
+    "moved": lambda message: ("", ""),
 }
 _NEEDS_PARTICIPANT = frozenset(
     ("track_published", "track_unpublished", "track_subscribed", "track_unsubscribed", "track_subscription_failed")
@@ -65,12 +65,8 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
     """Wraps `Room._on_room_event`."""
     from livekit.rtc.room import Room
 
-    dispatch = context.rooms.dispatch
-    begin, done, failed = (
-        guard.wrap(_Dispatching(context).begin),
-        guard.wrap(_done(context)),
-        guard.wrap(_failed(context)),
-    )
+    begin, done, failed = guard.wrap_two(_begin(context)), guard.wrap_two(_done(context)), guard.wrap(_failed(context))
+    end = context.rooms.dispatch.now.pop
 
     def wrap(original: Callable[..., None]) -> Callable[..., None]:
         def _on_room_event(self: Any, event: Any) -> None:
@@ -80,41 +76,36 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
             except Exception as error:
                 failed(error, self, event)
                 raise
-            else:
-                if dispatch.event:
-                    done(self)
             finally:
-                dispatch.room = 0
-                dispatch.event = dispatch.missing = dispatch.identity = dispatch.sid = ""
+                about = end(get_ident(), None)
+            if about is not None and about[1]:
+                done(self, about)
 
         return _on_room_event
 
     patches.replace(Room, "_on_room_event", wrap)
 
 
-class _Dispatching:
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._count_index = layout.COUNTER_INDEX["room_events"]
+def _begin(context: Context) -> Callable[[Any, Any], None]:
+    recorder, number, now = context.recorder, context.rooms.number, context.rooms.dispatch.now
+    counter = layout.COUNTER_INDEX["room_events"]
 
-    def begin(self, room: Any, event: Any) -> None:
-        context = self._context
-        context.recorder.count(self._count_index)
-        dispatch = context.rooms.dispatch
-        dispatch.room = context.rooms.number(room)
+    def begin(room: Any, event: Any) -> None:
+        recorder.count(counter)
         name = event.WhichOneof("message")
         fields = FIELDS.get(name)
         if fields is None:
+            now[get_ident()] = (number(room), "", "", "", "")
             return
-        message = getattr(event, name)
-        identity = fields[0](message)
-        dispatch.event = name
-        dispatch.identity = context.recorder.identity(identity) if identity else ""
-        dispatch.sid = sid = fields[1](message)
+        identity, sid = fields(getattr(event, name))
+        missing = ""
         if name in _NEEDS_PARTICIPANT:
-            dispatch.missing = _missing(room, name, identity, sid)
+            missing = _missing(room, name, identity, sid)
         elif name == "local_track_unpublished" and sid not in room._local_participant._track_publications:
-            dispatch.missing = "publication"
+            missing = "publication"
+        now[get_ident()] = (number(room), name, recorder.identity(identity) if identity else "", sid, missing)
+
+    return begin
 
 
 def _missing(room: Any, name: str, identity: str, sid: str) -> str:
@@ -126,27 +117,42 @@ def _missing(room: Any, name: str, identity: str, sid: str) -> str:
     return ""
 
 
-def _done(context: Context) -> Callable[[Any], None]:
-    dispatch, recorder = context.rooms.dispatch, context.recorder
+def _done(context: Context) -> Callable[[Any, Any], None]:
+    recorder = context.recorder
 
-    def done(room: Any) -> None:
-        if dispatch.missing:
-            recorder.state(RoomEventUnmatched, dispatch.room, dispatch.event, dispatch.identity, dispatch.sid, dispatch.missing)
+    def done(room: Any, about: tuple[int, str, str, str, str]) -> None:
+        number, name, identity, sid, missing = about
+        if missing:
+            recorder.state(RoomEventUnmatched, number, name, identity, sid, missing)
             return
-        recorder.emit(RoomEventDispatched.code, f"{dispatch.room}\x1f{dispatch.event}\x1f{dispatch.identity}\x1f{dispatch.sid}")
-        if dispatch.event in _EDGES:
-            if dispatch.event == "disconnected":
+        recorder.emit(RoomEventDispatched.code, f"{number}\x1f{name}\x1f{identity}\x1f{sid}")
+        if name in _EDGES:
+            if name == "disconnected":
                 context.rooms.disconnected(room)
             context.resources.sample()
 
     return done
 
 
+def _learn(context: Context, event: Any) -> None:
+    """Makes the identities of an event that is not in FIELDS known, so that they are taken out of texts."""
+    message = getattr(event, event.WhichOneof("message") or "", None)
+    for field in message.DESCRIPTOR.fields if message is not None else ():
+        if field.name.startswith("participant_identit"):
+            value = getattr(message, field.name)
+            for identity in (value,) if type(value) is str else value:
+                context.recorder.identity(identity)
+
+
 def _failed(context: Context) -> Callable[[BaseException, Any, Any], None]:
     dispatch = context.rooms.dispatch
 
     def failed(error: BaseException, room: Any, event: Any) -> None:
+        if context.exceptions.suppressed(error):
+            return
         known = bool(dispatch.event)
+        if not known:
+            _learn(context, event)
         where = Where(
             room=context.rooms.number(room),
             event=dispatch.event or clean(event.WhichOneof("message") or ""),

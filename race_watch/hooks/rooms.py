@@ -7,10 +7,10 @@ paths touch is `dispatching`.
 from __future__ import annotations
 
 import itertools
-import threading
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 NO_TASK = ("", "", "", "")
 
@@ -28,17 +28,42 @@ class Where(NamedTuple):
     template: str = ""
 
 
-class Dispatch(threading.local):
+_OUTSIDE = (0, "", "", "", "")
+
+
+class Dispatch:
     """The room event that this thread is dispatching; `room` is 0 outside of one, `event` empty for one of no interest.
 
-    `missing` is what the SDK's registry does not hold for it.
+    Attributes:
+        now: Thread -> room, event, identity, sid and what the SDK's registry does not hold for it. A plain dictionary: that it
+            is empty, which is what each new task asks for, is known in 10 ns, where a `threading.local` takes 50.
     """
 
-    room = 0
-    event = ""
-    identity = ""
-    sid = ""
-    missing = ""
+    def __init__(self) -> None:
+        self.now: dict[int, tuple[int, str, str, str, str]] = {}
+
+    @property
+    def room(self) -> int:
+        return self.now.get(get_ident(), _OUTSIDE)[0]
+
+    @room.setter
+    def room(self, room: int) -> None:
+        if room:
+            self.now[get_ident()] = (room, *_OUTSIDE[1:])
+        else:
+            self.now.pop(get_ident(), None)
+
+    @property
+    def event(self) -> str:
+        return self.now.get(get_ident(), _OUTSIDE)[1]
+
+    @property
+    def identity(self) -> str:
+        return self.now.get(get_ident(), _OUTSIDE)[2]
+
+    @property
+    def sid(self) -> str:
+        return self.now.get(get_ident(), _OUTSIDE)[3]
 
 
 _SEVERAL = -1
@@ -53,14 +78,20 @@ class Rooms:
         self.dispatch = Dispatch()
         self._next = itertools.count(1).__next__
         self._count = 0
+        # The room that was last asked for: nearly always the one that is asked for next, and 60 ns nearer.
+        self._last: tuple[ref[Any] | None, int] = (None, 0)
         self._numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._connected: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def number(self, room: Any) -> int:
         """The room's number; given on first sight."""
+        last, number = self._last
+        if last is not None and last() is room:
+            return number
         found = self._numbers.get(room)
         if found is None:
             self._count = found = self._numbers[room] = self._next()
+        self._last = (ref(room), found)
         return found
 
     def connected(self, room: Any) -> int:
@@ -102,7 +133,8 @@ class Rooms:
 
     def joined(self) -> int:
         """The room that the running task, or the one it was started by, has connected; 0 if none or several."""
-        return max(_joined.get(), 0)
+        number = _joined.get()
+        return number if number > 0 else 0  # `max` would take 100 ns more of each watched task
 
     def around(self) -> int:
         """The room that the running code belongs to: by its dispatch, by its task, or because it is the only one; else 0."""

@@ -28,12 +28,11 @@ def create() -> str:
     Raises:
         OSError: None of the candidates can be written.
     """
-    import tempfile  # 10 ms that only the first process of a worker pays
-
     failure: OSError | None = None
     for parent in _candidates():
         try:
-            path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+            path = os.path.join(parent, PREFIX + os.urandom(8).hex())
+            os.mkdir(path, 0o700)
             _write_key(path)
             _sweep(parent)
             return path
@@ -43,11 +42,14 @@ def create() -> str:
 
 
 def use(path: str) -> str:
-    """Makes or takes over the directory that somebody named.
+    """Makes or takes over the directory that somebody named; one that `create` made is not made again, its watcher being gone.
 
     Raises:
         OSError: It cannot be made, is a link, is not ours, or others may write to it.
     """
+    path = path.rstrip(os.sep) or os.sep  # lstat follows a link that is written with a slash
+    if os.path.basename(path).startswith(PREFIX) and not os.path.lexists(path):
+        raise FileNotFoundError(f"{path} was removed by its watcher")
     os.makedirs(path, mode=0o700, exist_ok=True)
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode):
@@ -84,8 +86,6 @@ def remove(path: str) -> None:
 
 
 def _candidates() -> list[str]:
-    import tempfile
-
     candidates = [os.environ.get("XDG_RUNTIME_DIR", "")]
     try:
         space = os.statvfs(_SHM)
@@ -93,28 +93,34 @@ def _candidates() -> list[str]:
             candidates.append(_SHM)
     except OSError:
         pass
-    try:
-        candidates.append(tempfile.gettempdir())
-    except OSError:
-        pass
-    return [c for c in candidates if c]
+    # Not tempfile's: it keeps its first answer for good, and the host may yet change TMPDIR.
+    return [c for c in (*candidates, os.environ.get("TMPDIR"), "/tmp", "/var/tmp") if c]
 
 
 def _write_key(path: str) -> None:
     name = os.path.join(path, KEY_FILE)
-    try:
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
+    if os.path.lexists(name):
         return
+    # Appears whole or not at all: of processes that start together the first one's is everybody's.
+    temporary = f"{name}.{os.urandom(8).hex()}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         os.write(handle, os.urandom(KEY_BYTES))
+        os.link(temporary, name)
+    except FileExistsError:
+        pass
     finally:
         os.close(handle)
+        os.unlink(temporary)
 
 
 def _sweep(parent: str) -> None:
     """Removes the directories of workers that ended long ago without a watcher to clean up after them."""
-    for name in os.listdir(parent):
+    try:
+        names = os.listdir(parent)
+    except OSError:
+        return
+    for name in names:
         path = os.path.join(parent, name)
         try:
             found = os.lstat(path)

@@ -58,8 +58,8 @@ class JournalReader:
             raise error if isinstance(error, (JournalError, OSError)) else JournalError(f"{path}: {error}") from None
         self._next = 0
         self._waited = 0
-        # First record number of a long record -> its pieces so far, by part.
-        self._pending: dict[int, dict[int, bytes]] = {}
+        # First record number of a long record -> its pieces so far. One thread writes them, so they come in order.
+        self._pending: dict[int, list[bytes]] = {}
 
     def alive(self) -> bool:
         """Whether the writer still holds its file. True for a foreign file system that knows no locks."""
@@ -78,23 +78,33 @@ class JournalReader:
         }
 
     def read(self, *, final: bool = False) -> list[Record]:
-        """Returns the records since the last call, in order.
+        """Returns the records since the last call, in order. Ends also while the writer is faster: the next call goes on.
 
         Args:
             final: The writer is gone; a slot that is not whole now never will be.
         """
         found: list[Record] = []
-        while True:
+        lapped = False
+        for _ in range(2 * self._slots):
             slot = self._slot(self._next)
             if slot is not None:
                 self._waited = 0
                 self._next += 1
                 self._take(slot, found)
                 continue
+            overwritten = self.lost_overwritten
             number = self._resume_at(final)
             if number is None:
                 break
             self._next = number
+            if self.lost_overwritten > overwritten:
+                if lapped:
+                    break
+                lapped = True
+        if final:
+            # Long records whose writer was killed between two pieces.
+            self.lost_torn += len(self._pending)
+            self._pending.clear()
         self.records_read += len(found)
         return found
 
@@ -104,8 +114,7 @@ class JournalReader:
 
     def _slot(self, number: int) -> _Slot | None:
         """The slot of record `number`, or None if what stands there is not (yet) that record."""
-        at = layout.HEADER_BYTES + number % self._slots * layout.SLOT_BYTES
-        check, kind, length, found, t_ns, body = layout.SLOT.unpack_from(self._mapped, at)
+        check, kind, length, found, t_ns, body = self._fields(number)
         body = body[:length]
         # Kind 0 is a slot that was never written: all its bytes are zero, and so is their check sum.
         if (
@@ -120,52 +129,58 @@ class JournalReader:
     def _resume_at(self, final: bool) -> int | None:
         """The next record worth reading after a slot that is not the expected one, or None to wait."""
         if final or self._stored(self._next) > self._next:
-            newest = self._newest()
+            numbers = {self._stored(index) for index in range(self._slots)}
+            whole = [number for number in numbers if number > self._next and self._slot(number) is not None]
         else:
             # Most polls end here: a look at the next few slots tells that nothing new has come.
             ahead = range(self._next + 1, self._next + 1 + _LOOK_AHEAD)
-            newest = next((number for number in ahead if self._slot(number) is not None), None)
-        if newest is None or newest < self._next:
-            return None
+            whole = [number for number in ahead if self._slot(number) is not None]
+        if not whole:
+            return self._after_torn_end() if final else None
+        newest, following = max(whole), min(whole)
         oldest = newest - self._slots + 1
         if oldest > self._next:
-            # The writer has lapped us. Leave a margin: it goes on overwriting while we read.
-            resume = min(newest, oldest + self._slots // 16)
+            # The writer has lapped us. Leave a margin while it goes on overwriting.
+            margin = self._slots // 16 if self.alive() else 0
+            resume = min(newest, max(oldest + margin, following))
             self.lost_overwritten += resume - self._next
             return resume
         self._waited += 1
         if not final and self._waited <= _PATIENCE_POLLS:
             return None
         self._waited = 0
-        self.lost_torn += 1
+        self.lost_torn += following - self._next
+        return following
+
+    def _after_torn_end(self) -> int | None:
+        """Steps over the last record if a kill has cut it short, and counts it; None if there is no such record."""
+        _, kind, _, number, _, _ = self._fields(self._next)
+        if kind == 0 or number != self._next:
+            return None
+        if not self._pending:  # else it is one more piece of what is counted as unfinished
+            self.lost_torn += 1
         return self._next + 1
 
     def _stored(self, number: int) -> int:
         """The record number that stands in the slot of record `number`, whole or not."""
-        at = layout.HEADER_BYTES + number % self._slots * layout.SLOT_BYTES
-        return int(layout.SLOT.unpack_from(self._mapped, at)[3])
+        return self._fields(number)[3]
 
-    def _newest(self) -> int | None:
-        """The highest record number whose slot is whole."""
-        newest = None
-        for index in range(self._slots):
-            number = self._stored(index)
-            if number % self._slots == index and (newest is None or number > newest) and self._slot(number) is not None:
-                newest = number
-        return newest
+    def _fields(self, number: int) -> tuple[int, int, int, int, int, bytes]:
+        at = layout.HEADER_BYTES + number % self._slots * layout.SLOT_BYTES
+        return layout.SLOT.unpack_from(self._mapped, at)
 
     def _take(self, slot: _Slot, found: list[Record]) -> None:
         first, body = slot.number, slot.body
         if slot.kind & layout.LONG:
+            if len(body) < layout.PART.size:
+                self.lost_malformed += 1
+                return
             part, parts, back = layout.PART.unpack_from(body)
             first -= back
-            pieces = self._pending.setdefault(first, {})
-            pieces[part] = body[layout.PART.size :]
-            if len(pieces) < parts:
-                self._drop_stale(slot.number)
+            if not self._join(first, part, body[layout.PART.size :]) or part + 1 < parts:
+                self._forget_stale(slot.number)
                 return
-            del self._pending[first]
-            body = b"".join(pieces[index] for index in sorted(pieces))
+            body = b"".join(self._pending.pop(first))
         try:
             event = events.decode(slot.kind & ~layout.LONG, body.decode("utf-8", "replace"))
         except ValueError:
@@ -173,11 +188,20 @@ class JournalReader:
             return
         found.append(Record(self.process, first, slot.t_ns / 1e9, event))
 
-    def _drop_stale(self, number: int) -> None:
-        """Gives up on long records whose missing pieces were overwritten or torn."""
+    def _join(self, first: int, part: int, piece: bytes) -> bool:
+        """Adds a piece to the long record that begins at `first`; False if one before it was lost, and so is the record."""
+        pieces = self._pending.setdefault(first, [])
+        if len(pieces) != part:
+            # The piece that is missing was counted where it was missed.
+            del self._pending[first]
+            return False
+        pieces.append(piece)
+        return True
+
+    def _forget_stale(self, number: int) -> None:
+        """Lets go of long records whose last pieces were lost, and counted."""
         for first in [f for f in self._pending if number - f > self._slots]:
             del self._pending[first]
-            self.lost_torn += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +224,7 @@ def _read_header(mapped: mmap.mmap, path: str) -> tuple[Process, int]:
         raise JournalError(f"{path}: damaged header")
     try:
         identity = json.loads(who)
-    except ValueError:
+    except (ValueError, RecursionError):
         identity = {}
     if not isinstance(identity, dict):
         identity = {}

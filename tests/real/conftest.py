@@ -14,7 +14,6 @@ from race_watch.lab.wheels import environment
 AGENTS = "livekit-agents==1.8.9"
 
 
-
 @pytest.fixture(scope="session")
 def livekit_server() -> Iterator[LiveKitServer]:
     with LiveKitServer() as server:

@@ -34,7 +34,7 @@ EXPECTED = {
     "preconnect": ("use_before_connect", "roomio-preconnect-text-output"),
 }
 INCIDENTS_COUNTER = "race_watch_incidents"
-COUNTED_TIMEOUT_S = 15.0
+COUNTED_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def counted_by_category(url: str) -> dict[str, float]:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline_s = time.monotonic() + COUNTED_TIMEOUT_S
     while True:
-        with direct.open(url, timeout=5) as answer:
+        with direct.open(url, timeout=15) as answer:
             text = answer.read().decode()
         counted: dict[str, float] = {}
         for family in text_string_to_metric_families(text):

@@ -20,9 +20,9 @@ from race_watch.lab.server import LiveKitServer
 from race_watch.lab.tokens import token
 
 LAB = Path(race_watch.lab.__file__).parent
-REGISTER_TIMEOUT_S = 60.0
-JOB_TIMEOUT_S = 30.0
-DRAIN_TIMEOUT_S = 30.0
+REGISTER_TIMEOUT_S = 90.0
+JOB_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 60.0
 CALLER = "caller"
 # A loopback server needs no proxy, livekit-agents would use one; and the tests' own settings are not the worker's.
 FOREIGN_VARIABLE = re.compile(r"(?i)^(RACE_WATCH_.*|LIVEKIT_.*|.*_proxy|PYTHONPATH)$")
