@@ -1,0 +1,13 @@
+"""One lifecycle event written to the journal; nothing to compare with."""
+
+from __future__ import annotations
+
+from benchmarks.in_turns import in_turns
+from benchmarks.row import Compare, Effort, Round, Row
+
+
+def _measure(effort: Effort) -> list[Round]:
+    return in_turns(effort, "journal", alone=True)
+
+
+ROWS = (Row("journal.event", "lifecycle event into the journal", "us", Compare.ALONE, 0.6, _measure),)
