@@ -31,7 +31,9 @@ demo: $(VENV)/.installed ## Real races on the real SDK, detected and named; HOLD
 .PHONY: test
 test: $(VENV)/.installed livekit-server ## All tests, on every installed Python of 3.10 to 3.13.
 	@echo "make: tests on $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/real
+	@echo "make: tests with a real livekit-server"
+	@$(BIN)/python -m pytest -q tests/real
 	@for python in $(OTHER_PYTHONS); do tests/on-python $$python $(CACHE) $(WORKERS) || exit 1; done
 
 .PHONY: check

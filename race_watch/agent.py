@@ -83,7 +83,7 @@ class Agent:
         """Installs each hook, now or when its module is imported."""
         finder = post_import.finder()
         # Under one of our wraps the bootstrap's trap would stay, and arm again after an undo.
-        finder.release_trap()
+        finder.release_traps()
         for hook in HOOKS:
             finder.when_imported(hook.TARGET, partial(self._install, hook))
             if hook.TARGET == "asyncio.base_events":

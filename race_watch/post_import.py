@@ -19,10 +19,6 @@ MARK = "_race_watch_post_import"
 _SHADOW = "_race_watch_shadow"
 
 
-def _nothing() -> None:
-    return
-
-
 class PostImport:
     """The finder. Callbacks run in the importing thread, under the import lock of their own module only, each once.
 
@@ -37,7 +33,7 @@ class PostImport:
         self.pid = os.getpid()
         self.watching = False
         self.failure = ""
-        self.release_trap: Callable[[], None] = _nothing
+        self._traps: list[Callable[[], None]] | None = []
 
     def when_imported(self, name: str, callback: Callable[[Any], object]) -> None:
         """Calls `callback(module)` once `name` is imported; at once if it is already."""
@@ -106,6 +102,19 @@ class PostImport:
         except Exception as error:  # noqa: BLE001 - see above
             self.failure = repr(error)
 
+    def set_trap(self, release: Callable[[], None]) -> None:
+        """Keeps the way to take a trap away again; takes it away at once where we have armed meanwhile."""
+        if self._traps is None:
+            release()
+        else:
+            self._traps.append(release)
+
+    def release_traps(self) -> None:
+        """Takes the traps for the first loop away, those of loop classes that are yet to be imported too: we are arming."""
+        traps, self._traps = self._traps, None
+        for release in traps or ():
+            release()
+
     def stop(self) -> None:
         """Waits for nothing any more."""
         self._callbacks.clear()
@@ -128,15 +137,17 @@ def watch() -> None:
     if found.watching:
         return
     found.watching = True
-    found.when_imported("asyncio.base_events", _asyncio_imported)
+    found.when_imported("asyncio.base_events", _loop_class_imported)
+    found.when_imported("uvloop", _loop_class_imported)
     found.when_imported("livekit.rtc", _livekit_imported)
 
 
-def _asyncio_imported(module: Any) -> None:
-    """Sets the trap for the first loop: a class attribute that goes away when it has fired, or when we arm without it."""
+def _loop_class_imported(module: Any) -> None:
+    """Sets the trap for the first loop: a class attribute that goes away when one has fired, or when we arm without it."""
     from functools import update_wrapper  # asyncio has imported it already
 
-    loop_class = module.BaseEventLoop
+    loop_class = getattr(module, "BaseEventLoop", None) or module.Loop
+    inherited = "__init__" not in vars(loop_class)
     make = loop_class.__init__
     sprung = False
 
@@ -150,11 +161,15 @@ def _asyncio_imported(module: Any) -> None:
     def release() -> None:
         nonlocal sprung
         sprung = True
-        if loop_class.__init__ is __init__:
+        if loop_class.__init__ is not __init__:
+            return
+        if inherited:
+            del loop_class.__init__
+        else:
             loop_class.__init__ = make
 
     loop_class.__init__ = update_wrapper(__init__, make)
-    finder().release_trap = release
+    finder().set_trap(release)
 
 
 def _livekit_imported(module: Any) -> None:
@@ -162,7 +177,7 @@ def _livekit_imported(module: Any) -> None:
 
 
 def _arm() -> None:
-    finder().release_trap()
+    finder().release_traps()
     from race_watch import auto
 
     auto.arm()

@@ -27,6 +27,8 @@ _MESSAGE_KEPT = 300
 # A secret is only known for one while it is whole: more is scrubbed than is kept.
 _MESSAGE_SCRUBBED = 2048
 _TYPE_KEPT = 200
+# What the SDK always says: a participant called "agent" or "local" must not change it.
+_LITERALS = frozenset(("cannot access local participant before connecting", "participant already exists"))
 _PATH_KEPT = 120
 _INT_BITS = 64
 _SITES_KEPT = 128
@@ -85,7 +87,9 @@ class Exceptions:
         fact = f"{self._recorder.nonce}:{self._next()}"
         marks[MARK] = fact
         self._recorder.count(layout.COUNTER_INDEX["exceptions_seen"])
-        message = self._recorder.scrub(_message(error))[:_MESSAGE_KEPT]
+        message = _message(error)
+        if message not in _LITERALS:
+            message = self._recorder.scrub(message)[:_MESSAGE_KEPT]
         self._recorder.state(
             ExceptionSeen,
             fact,

@@ -129,7 +129,7 @@ def test_secrets_leave_a_word_in_their_place(text: str) -> None:
     assert attached()[0].scrub(text) == SCRUBBED[text]
 
 
-HOSTILE = ["a" * 2048, "1" * 2048, "a1-" * 680, "@" * 2048, "a@" * 1024, "a@b." * 512, "eyJ" * 680, "eyJ." * 512, "1(" * 1024]
+HOSTILE = ["a" * 30_000, "1" * 2048, "a1-" * 680, "@" * 2048, "a@" * 1024, "a@b." * 512, "eyJ" * 680, "eyJ." * 512, "1(" * 1024]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:4])
@@ -139,7 +139,7 @@ def test_no_text_makes_scrubbing_slow(text: str) -> None:
         recorder.identity(f"caller-{number}-x")
     before = time.thread_time()
     recorder.scrub(text)
-    assert time.thread_time() - before < 0.1
+    assert time.thread_time() - before < 1
 
 
 def test_identities_may_come_while_a_text_is_scrubbed() -> None:

@@ -24,6 +24,8 @@ from interpreters import (
     watched_environment,
 )
 
+from race_watch.events import LoopBorn
+
 NEW_MODULES = {"__future__", "_race_watch_post_import", "race_watch", "race_watch.post_import", "sitecustomize"}
 ATTACHED = "import sys; print(getattr(sys.modules.get('_race_watch_post_import'), 'watching', False))"
 
@@ -235,3 +237,27 @@ def test_python_without_a_home_or_a_path_is_watched(run_dir: Path) -> None:
     few = {name: environment[name] for name in ("PYTHONPATH", "RACE_WATCH_RUN_DIR", "RACE_WATCH_WATCHER")}
     checked(python(LOOP, few))
     assert len(read_journals(run_dir)) == 1
+
+
+@pytest.mark.parametrize("first", ["asyncio.new_event_loop()", "uvloop.new_event_loop()"])
+def test_first_loop_of_either_kind_arms_and_both_classes_are_then_as_they_will_stay(run_dir: Path, first: str) -> None:
+    source = f"""
+import asyncio, sys, uvloop
+assert not any(name.startswith("race_watch.hooks") for name in sys.modules)
+{first}.close()
+init = uvloop.Loop.__init__, asyncio.base_events.BaseEventLoop.__init__
+uvloop.new_event_loop().close()
+asyncio.new_event_loop().close()
+assert init == (uvloop.Loop.__init__, asyncio.base_events.BaseEventLoop.__init__)
+"""
+    checked(python(source, watched_environment(run_dir)))
+    (journal,) = read_journals(run_dir)
+    kinds = [event.kind for event in journal.events if isinstance(event, LoopBorn)]
+    assert sorted(set(kinds)) == ["asyncio.unix_events._UnixSelectorEventLoop", "uvloop.Loop"]
+    assert len(kinds) == 3
+
+
+def test_loop_class_imported_after_arming_gets_no_trap(run_dir: Path) -> None:
+    source = "import asyncio; asyncio.new_event_loop().close(); import uvloop; print(uvloop.Loop.__init__.__code__.co_filename)"
+    told = checked(python(source, watched_environment(run_dir)))
+    assert told.strip().endswith("asyncio_loops.py")

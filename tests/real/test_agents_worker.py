@@ -23,7 +23,7 @@ if find_server() is None:
     # Here and not in a fixture: one line in the summary instead of one a test.
     pytest.skip(f"{HOW_TO_GET}; livekit-agents on a real server is untested", allow_module_level=True)
 
-pytestmark = [pytest.mark.real, pytest.mark.one_python, pytest.mark.xdist_group("livekit-server")]
+pytestmark = [pytest.mark.real, pytest.mark.one_python]
 
 BEHAVIOURS = ("clean", "ghost_mute", "dead_track", "lost_task", "preconnect", "abort")
 # behaviour: the one incident it must make, as (category, signature).

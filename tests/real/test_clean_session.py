@@ -13,7 +13,7 @@ from race_watch.lab.server import HOW_TO_GET, LiveKitServer, find_server
 if find_server() is None:
     pytest.skip(f"clean sessions on a real server: {HOW_TO_GET}", allow_module_level=True)
 
-pytestmark = [pytest.mark.real, pytest.mark.one_python, pytest.mark.xdist_group("livekit-server")]
+pytestmark = [pytest.mark.real, pytest.mark.one_python]
 
 
 @pytest.mark.parametrize("livekit", ["1.1.8", "1.1.21", "1.2.0"])
