@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from race_watch import post_import
-from race_watch.events import Disarmed, HookInstalled, HookStruck, SdkLoaded
+from race_watch.events import Disarmed, HookInstalled, HookStruck, ProblemStated, SdkLoaded, clean
 from race_watch.guard import Guard
 from race_watch.hooks import HOOKS
 from race_watch.hooks.context import Context, set_armed
@@ -74,6 +74,8 @@ class Agent:
             self.context.pid = os.getpid()
             key, plain = directory.key(self.run_dir), self.settings.identity == "plain"
             self.context.recorder.attach(self.journal.emit, self.journal.count, nonce.hex(), key, plain=plain)
+            for problem in self.settings.problems:
+                self.context.recorder.state(ProblemStated, clean(problem))
         except OSError as error:
             self.journal = None
             self.context.recorder.detach()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from race_watch.journal import directory
 
 if TYPE_CHECKING:
     from race_watch.service import WatcherThread
+
+_WATCHER_NEEDS = ("click", "packaging", "prometheus_client")
 
 _thread: WatcherThread | None = None
 _loop_seen = False
@@ -99,8 +102,15 @@ def _start_watcher(_: object = None) -> None:
         return
     if not _loop_seen and asyncio._get_running_loop() is None:
         return
-    from race_watch.service import WatcherThread
+    from race_watch.service import WatcherThread, warn
 
+    missing = [name for name in _WATCHER_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        # A worker's own environment, into which only the bootstrap reaches: nobody would read the journals, so there are none.
+        warn(f"not watching: {missing[0]} is not installed here; install race-watch here, or use `race-watch run` or `watch`")
+        _undo()
+        os.environ["RACE_WATCH"] = "0"
+        return
     thread = WatcherThread(current.run_dir, current.settings, current.problems, summary=False)
     try:
         thread.start()

@@ -219,6 +219,13 @@ class RoomNamed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProblemStated(Event):
+    """A line for the operator: a setting of this process that cannot be used."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Disarmed(Event):
     """`install()` was undone in this process."""
 
@@ -244,6 +251,7 @@ EVENTS: tuple[type[Event], ...] = (
     ResourcesSampled,
     Disarmed,
     RoomNamed,
+    ProblemStated,
 )
 for _code, _event in enumerate(EVENTS, start=1):
     _event.code = _code

@@ -39,7 +39,7 @@ ADVICE = {
     "orphan_task": "The constructor's task cannot be reached any more: check what the object needs before making it.",
     "task_leak": "Keep a reference to the task until it is done, and cancel it at teardown.",
     "use_before_connect": "Await room.connect() (or ctx.connect()) before using room.local_participant.",
-    "use_after_dispose": "Its native handle was dropped first: let go of it when its track, participant or room leaves.",
+    "use_after_dispose": "The native library refused the handle, as a rule because it was gone: let go of what has left.",
 }
 
 VERDICTS = ("sdk", "app", "native", "benign", "unknown")

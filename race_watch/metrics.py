@@ -53,17 +53,23 @@ OCCURRENCES = Metric(
 )
 PROCESSES = Metric("race_watch_processes", "gauge", "Processes that are attached and alive.")
 ATTACHED = Metric("race_watch_processes_attached", "counter", "Processes that have attached, the ended ones included.")
-ROOMS = Metric("race_watch_rooms", "gauge", "Rooms that are connected, in all live processes, at their last lifecycle edge.")
+ROOMS = Metric(
+    "race_watch_rooms", "gauge", "Rooms that are connected, in the live processes that have connected one, at their last edge."
+)
 PARTICIPANTS = Metric("race_watch_participants", "gauge", "Remote participants in those rooms.")
-OPEN_FDS = Metric("race_watch_open_fds", "gauge", "Open file descriptors of all live processes, at their last lifecycle edge.")
-FFI_HANDLES = Metric("race_watch_ffi_handles", "gauge", "Live native handles of the LiveKit SDK in all live processes.")
+OPEN_FDS = Metric(
+    "race_watch_open_fds",
+    "gauge",
+    "Open file descriptors of the live processes that have connected a room, at their last edge.",
+)
+FFI_HANDLES = Metric("race_watch_ffi_handles", "gauge", "Live native handles of the LiveKit SDK in those processes.")
 ROOM_EVENTS = Metric("race_watch_room_events", "counter", "Room events that the SDK dispatched.")
 EVENTS = Metric("race_watch_events", "counter", "Journal records read.")
-LOST_REASONS = ("overwritten", "torn", "malformed")
+LOST_REASONS = ("overwritten", "torn", "malformed", "cut")
 LOST = Metric(
     "race_watch_events_lost",
     "counter",
-    "Journal records that could not be read: overwritten before they were, torn by a kill, or not understood.",
+    "Journal records that could not be read: overwritten before, torn by a kill, malformed, or cut for their length.",
     ("reason",),
     tuple((reason,) for reason in LOST_REASONS),
 )

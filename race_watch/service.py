@@ -57,14 +57,9 @@ class WatcherThread:
         guard.wrap(self._watch)(guard)
 
     def _watch(self, guard: Guard) -> None:
-        try:
-            from race_watch.exporters import jsonl, prometheus, text
-            from race_watch.incidents import Incident
-            from race_watch.watcher import Watcher
-        except ImportError as error:
-            # A worker's own environment, into which only the bootstrap reaches.
-            warn(f"no watcher in this process: {error.name} is not installed here; use `race-watch run` or `race-watch watch`")
-            return
+        from race_watch.exporters import jsonl, prometheus, text
+        from race_watch.incidents import Incident
+        from race_watch.watcher import Watcher
 
         quiet = bool(self._settings.quiet)
         file = _open_or_warn(jsonl.IncidentFile, self._settings.incidents) if self._settings.incidents else None
@@ -78,7 +73,7 @@ class WatcherThread:
                 except OSError as error:
                     warn(f"incident file stopped: {error.strerror}")
 
-        watcher = Watcher(self._run_dir, publish, warn, keep=self._keep)
+        watcher = Watcher(self._run_dir, publish, warn, keep=self._keep, told=set(self._problems))
         host, port = self._settings.metrics_host, self._settings.metrics_port
         endpoint = _open_or_warn(prometheus.serve, host, port, lambda: watcher.totals.snapshot)
         if endpoint is not None and not quiet:
@@ -86,7 +81,7 @@ class WatcherThread:
         poll = guard.wrap(watcher.poll)
         while not self._stop.wait(_POLL_S):
             poll()
-        guard.wrap(watcher.finish)()
+        Guard("watcher", guard.on_strike).wrap(watcher.finish)()
         if self._summary and not quiet:
             notes = [*self._notes, *text.losses(watcher.totals.lost), *text.attachment(watcher.totals.attached)]
             say(text.summary(list(watcher.incidents.groups.values()), notes))

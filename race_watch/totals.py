@@ -57,4 +57,5 @@ class Totals:
             values[metric.name][()] = value
         for reason in metrics.LOST_REASONS:
             values[metrics.LOST.name][(reason,)] = self.lost[reason]
+        values[metrics.LOST.name][("cut",)] = counters["bodies_cut"]
         return values

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from race_watch import detectors
 from race_watch.clock import monotonic_s
-from race_watch.events import ExceptionSeenAgain
+from race_watch.events import ExceptionSeenAgain, ProblemStated
 from race_watch.fleet import Fleet
 from race_watch.incidents import Incident, Incidents
 from race_watch.journal import layout
@@ -41,6 +41,7 @@ class Watcher:
     publish: Callable[[Incident, bool], None]
     warn: Callable[[str], None]
     keep: bool = False
+    told: set[str] = field(default_factory=set)
     fleet: Fleet = field(default_factory=Fleet)
     totals: Totals = field(default_factory=Totals)
     _readers: dict[str, JournalReader] = field(default_factory=dict)
@@ -144,6 +145,9 @@ class Watcher:
                 detector.observe(record)
             if isinstance(record.event, ExceptionSeenAgain):
                 self.incidents.seen_again(record.event.fact, record.event.channel, now_s)
+            elif isinstance(record.event, ProblemStated) and record.event.text not in self.told:
+                self.told.add(record.event.text)
+                self.warn(record.event.text)
         for detector in self._detectors:
             for finding in detector.confirm(now_s):
                 incident = self.incidents.add(finding, now_s)

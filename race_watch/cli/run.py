@@ -34,9 +34,10 @@ def run(
     Signals, stdin, the terminal and the exit status pass through. Incidents go to stderr, one line each, and to
     --incidents; metrics are served while it runs. 127 means that COMMAND was not found, 126 that it cannot run.
     """
-    if switched_off() or os.environ.get("RACE_WATCH_WATCHER") == "none":
+    watched_elsewhere = os.environ.get("RACE_WATCH_WATCHER") == "none" and bool(os.environ.get("RACE_WATCH_RUN_DIR"))
+    if switched_off() or watched_elsewhere:
         if not switched_off() and not quiet:
-            warn("already watched by an outer race-watch (RACE_WATCH_WATCHER=none); its options are in force")
+            warn("RACE_WATCH_WATCHER=none and RACE_WATCH_RUN_DIR are set, so another one watches; its options are in force")
         _become(command)
     settings = merged(
         metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=1 if quiet else None, run_dir=run_dir
@@ -48,7 +49,8 @@ def run(
     try:
         child = spawn(command, environment(os.environ, made))
     except CommandError as error:
-        directory.remove(made)
+        if made != settings.run_dir:
+            directory.remove(made)
         warn(str(error))
         sys.exit(error.status)
     watcher = WatcherThread(made, settings, (*settings.problems, *problems), keep=keep)
@@ -58,7 +60,7 @@ def run(
     if keep:
         notes.append(f"journals kept: race-watch report {made}")
     watcher.stop(*notes)
-    if not keep:
+    if not keep and made != settings.run_dir:
         directory.remove(made)
     leave(ended)
 
@@ -68,7 +70,9 @@ def _run_dir(settings: Settings) -> tuple[str, list[str]]:
     problems: list[str] = []
     if settings.run_dir:
         try:
-            return directory.use(settings.run_dir), problems
+            path = directory.use(settings.run_dir)
+            directory.claim(path)  # held until we end
+            return path, problems
         except OSError as error:
             problems.append(f"cannot use run directory {settings.run_dir}: {error.strerror or error}; using a new private one")
     try:

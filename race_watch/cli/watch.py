@@ -22,7 +22,7 @@ def watch(
     """Watch the journals of DIR until SIGINT or SIGTERM. The worker runs with RACE_WATCH_WATCHER=none."""
     settings = merged(metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=1 if quiet else None)
     try:
-        directory.use(run_dir)
+        directory.claim(directory.use(run_dir))
     except OSError as error:
         raise click.ClickException(f"cannot use {run_dir}: {error.strerror or error}") from None
     ends = {signal.SIGINT, signal.SIGTERM}

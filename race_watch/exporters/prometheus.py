@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -85,9 +86,9 @@ def serve(host: str, port: int, snapshot: Callable[[], Snapshot]) -> Endpoint:
         server: WSGIServer = make_server(host, port, make_wsgi_app(registry), listening, _Handler)
     except (OSError, OverflowError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SettingsError(
-            f"no metrics: cannot listen on {host}:{port}: {reason} (--metrics-port 0 takes a free port)"
-        ) from None
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        hint = "--metrics-port 0 takes a free port" if taken else "--metrics-host is an address of this machine"
+        raise SettingsError(f"no metrics: cannot listen on {host}:{port}: {reason} ({hint})") from None
     threading.Thread(target=server.serve_forever, args=(_STOP_S,), name="race_watch-metrics", daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
     return Endpoint(f"http://{shown}:{server.server_port}/metrics", server)

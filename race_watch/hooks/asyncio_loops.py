@@ -18,7 +18,7 @@ from typing import Any
 from race_watch.events import LoopBorn, LoopClosed, TaskDestroyedPending, clean
 from race_watch.guard import Guard
 from race_watch.hooks.context import Context
-from race_watch.hooks.exceptions import short_path
+from race_watch.hooks.exceptions import short_path, touches
 from race_watch.hooks.patching import Patches
 from race_watch.hooks.rooms import NO_TASK, Where
 from race_watch.hooks.tasks import coroutine_name
@@ -94,7 +94,11 @@ def _report(context: Context, details: dict[str, Any]) -> None:
         if context.exceptions.suppressed(error):
             return
         room = context.tasks.room_of(task) if task is not None else 0
-        where = Where(room=room or context.rooms.only(), task=context.tasks.describe(task) if task is not None else NO_TASK)
+        # A failure in the SDK's code is of the only room there is; one of the host's code may be of none.
+        where = Where(
+            room=room or (context.rooms.only() if touches(error, context.tasks.sdk_files) else 0),
+            task=context.tasks.describe(task) if task is not None else NO_TASK,
+        )
         context.exceptions.see(error, channel, where)
 
 
@@ -107,7 +111,7 @@ def _destroyed(context: Context, task: Any) -> None:
     frame = getattr(coro, "cr_frame", None)
     if frame is not None:
         awaits = f"{short_path(frame.f_code.co_filename)}:{frame.f_code.co_name}:{frame.f_lineno}"
-    room = context.tasks.room_of(task, destroyed=True) or context.rooms.only()
+    room = context.tasks.room_of(task, destroyed=True)
     context.recorder.state(TaskDestroyedPending, room, key, name, coro_name or coroutine_name(coro), site, awaits)
 
 

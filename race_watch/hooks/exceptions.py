@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType, WrapperDescriptorType
 from typing import Any
 
@@ -160,6 +160,11 @@ def short_path(path: str) -> str:
             _paths.clear()
         _paths[path] = short = clean(short)[-_PATH_KEPT:]
     return short
+
+
+def touches(error: BaseException, files: Mapping[str, bool]) -> bool:
+    """Whether the exception went through one of the files."""
+    return any(files[path] for path, _, _ in _traceback(_traceback_of(error)))
 
 
 def _traceback(traceback: TracebackType | None) -> list[tuple[str, str, int]]:

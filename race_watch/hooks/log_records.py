@@ -32,8 +32,8 @@ _EMIT_START = "failed to emit event "
 _TASK_TEMPLATE = "task exception: %s"
 _FFI_TEMPLATE = "%s:%s:%s - %s"
 # The kind stands at the start and the reason at the end; between them is the request, with up to 64 KB of metadata.
-_FFI_REQUEST = re.compile(r"failed to handle request FfiRequest \{ message: Some\((\w+)")
-_FFI_REASON = re.compile(r"(\w+\(\"[^\"]*\"\))\s*$")
+_FFI_REQUEST = re.compile(r"failed to handle request FfiRequest \{ message: (?:Some\((\w+)|None)")
+_FFI_REASON = re.compile(r"\}: (?!.*\}: )(.+)$", re.DOTALL)
 _FFI_REASON_CHARS = 300
 # Names that need no scrubbing, which takes 4 us.
 _PLAIN_LOGGERS = frozenset(("root", "livekit", "livekit.agents", "asyncio"))
@@ -132,7 +132,7 @@ def _state_native(context: Context, text: Any) -> None:
     request = _FFI_REQUEST.match(text) if type(text) is str else None
     reason = _FFI_REASON.search(text[-_FFI_REASON_CHARS:]) if request is not None else None
     if request is not None and reason is not None:
-        context.recorder.state(FfiErrorLogged, request[1], context.recorder.scrub(clean(reason[1])))
+        context.recorder.state(FfiErrorLogged, request[1] or "", context.recorder.scrub(clean(reason[1])))
 
 
 def _state_exception(context: Context, record: logging.LogRecord, error: BaseException, template: str) -> None:

@@ -40,7 +40,7 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
 
         async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             number = calls.next()
-            started(number, self, method, args)
+            started(number, self, method, args or tuple(kwargs.values()))
             outcome = "cancelled"
             try:
                 result = await original(self, *args, **kwargs)
@@ -113,7 +113,8 @@ class _Calls:
                 context.recorder.identity(remote)
             participants = len(owner._remote_participants)
             context.recorder.state(RoomConnected, room, clean(info.name)[:_NAME_KEPT], clean(info.sid), identity, participants)
-        elif method == "disconnect":
+        elif method == "disconnect" and not owner.isconnected():
+            # Cancelled or refused, it leaves the room as connected as it was.
             context.rooms.disconnected(owner)
         context.recorder.state(CallEnded, number, room, method, outcome)
         if method in ("connect", "disconnect"):

@@ -7,6 +7,7 @@ paths touch is `dispatching`.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any, NamedTuple
@@ -98,7 +99,7 @@ class Rooms:
         """Called in the context of the task that connected the room; tasks that it starts from now on inherit that."""
         before = _joined.get()
         number = self._connected[room] = self.number(room)
-        others = [known for known in self._connected.values() if known == before and known != number]
+        others = [known for _, known in _copied(self._connected) if known == before and known != number]
         _joined.set(_SEVERAL if others or before == _SEVERAL else number)
         return number
 
@@ -107,13 +108,13 @@ class Rooms:
 
     def live(self) -> list[Any]:
         """The connected rooms."""
-        return list(self._connected.keys())
+        return _alive(self._connected)
 
     def of_handle(self, handle: int) -> int:
         """The room that a native handle is of: its own, its local participant's, or a track's that it knows; else 0."""
         if not handle:
             return 0
-        for room in list(self._numbers.keys()):
+        for room in _alive(self._numbers):
             own = (
                 getattr(room, "_ffi_handle", None),
                 getattr(getattr(room, "_local_participant", None), "_ffi_handle", None),
@@ -148,9 +149,19 @@ class Rooms:
         return 1 if self._count == 1 else 0
 
 
+def _alive(rooms: WeakKeyDictionary[Any, int]) -> list[Any]:
+    """The keys, of a copy made in one step: other threads connect rooms and the collector takes some while we look."""
+    return [room for reference, _ in _copied(rooms) if (room := reference()) is not None]
+
+
+def _copied(rooms: WeakKeyDictionary[Any, int]) -> list[tuple[Callable[[], Any], int]]:
+    entries: dict[Callable[[], Any], int] = rooms.data.copy()  # type: ignore[attr-defined] # not in typeshed; 3.10 to 3.14
+    return list(entries.items())
+
+
 def _publications(room: Any) -> list[Any]:
-    participants = [room._local_participant, *room._remote_participants.values()]
-    return [p for owner in participants if owner is not None for p in list(owner._track_publications.values())]
+    participants = [room._local_participant, *room._remote_participants.copy().values()]
+    return [p for owner in participants if owner is not None for p in owner._track_publications.copy().values()]
 
 
 def _handle_of(publication: Any) -> int:

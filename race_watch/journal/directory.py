@@ -45,7 +45,7 @@ def use(path: str) -> str:
     """Makes or takes over the directory that somebody named; one that `create` made is not made again, its watcher being gone.
 
     Raises:
-        OSError: It cannot be made, is a link, is not ours, or others may write to it.
+        OSError: It cannot be made, is a link, is not ours, or is open to others: we change no modes of what we did not make.
     """
     path = path.rstrip(os.sep) or os.sep  # lstat follows a link that is written with a slash
     if os.path.basename(path).startswith(PREFIX) and not os.path.lexists(path):
@@ -57,7 +57,7 @@ def use(path: str) -> str:
     if found.st_uid != os.geteuid():
         raise PermissionError(f"{path} belongs to user {found.st_uid}")
     if stat.S_IMODE(found.st_mode) & 0o077:
-        os.chmod(path, 0o700)
+        raise PermissionError(f"{path} is open to others; name a directory inside it, which is then made private")
     if not os.access(path, os.W_OK | os.X_OK):
         raise PermissionError(f"{path} cannot be written")
     _write_key(path)
@@ -72,6 +72,21 @@ def key(path: str) -> bytes:
     """
     with open(os.path.join(path, KEY_FILE), "rb") as file:
         return file.read(KEY_BYTES)
+
+
+def claim(path: str) -> int:
+    """Says that this process watches the directory, until it ends or closes the descriptor that it gets.
+
+    Raises:
+        OSError: Another process watches it.
+    """
+    handle = os.open(os.path.join(path, KEY_FILE), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise BlockingIOError(f"{path} is watched by another race-watch") from None
+    return handle
 
 
 def remove(path: str) -> None:

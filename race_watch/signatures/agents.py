@@ -19,7 +19,7 @@ SIGNATURES = (
             Form(
                 "use_before_connect",
                 "sdk",
-                ">1.5.16,<1.5.17",
+                ">=1.5.16,<1.5.17",
                 "1.5.17",
                 Match(
                     exception="Exception",
@@ -64,7 +64,7 @@ SIGNATURES = (
             Form(
                 "use_before_connect",
                 "sdk",
-                ">=1.2",
+                "",
                 None,
                 Match(
                     exception="Exception",

@@ -22,20 +22,25 @@ def _registry(
     advice: str,
     *,
     exception: str = "KeyError",
-    affected: str = ">=0.11",
+    affected: str = "",
     fixed_in: str | None = None,
     category: str = "registry_race",
     message: str | None = None,
     innermost: str = _DISPATCH,
     swallowed: str | None = None,
+    call: str | None = None,
     title: str = "",
 ) -> Signature:
-    """A race of `Room._on_room_event` with the registry; `swallowed` is the verdict of its form since the fix."""
+    """A race of `Room._on_room_event` with the registry.
+
+    `swallowed` is the verdict of its form since the fix; `call` the SDK's call that must have gone before in that form.
+    """
     raised = Match(event=event, exception=exception, innermost=innermost, message=message)
     forms = [Form(category, "sdk", affected, fixed_in, raised)]
     if swallowed is not None:
         note = f"since {fixed_in} the SDK drops the event without a word; no callback runs for it"
-        forms.append(Form("lost_event", swallowed, f">={fixed_in}", None, Match(event=event), note, _DROPPED[swallowed]))
+        dropped = Match(event=event, request=(call,) if call else None)
+        forms.append(Form("lost_event", swallowed, f">={fixed_in}", None, dropped, note, _DROPPED[swallowed]))
     frames = (*_DISPATCH_FRAMES[:1], f"{innermost}:741")
     return Signature(
         id=id,
@@ -46,10 +51,11 @@ def _registry(
         forms=tuple(forms),
         matching=(
             {"category": category, "event": event, "exception": exception, "message": message or "", "frames": frames},
-            *([{"category": "lost_event", "event": event, "component": _DISPATCH}] if swallowed else []),
+            *([{"category": "lost_event", "event": event, "request": call or "", "component": _DISPATCH}] if swallowed else []),
         ),
         other=(
             {"category": category, "event": "room_updated", "exception": exception, "frames": frames},
+            *([{"category": "lost_event", "event": event, "component": _DISPATCH}] if call else []),
             {
                 "category": "callback_error",
                 "event": event,
@@ -61,6 +67,10 @@ def _registry(
 
 
 _UPGRADE_14 = "Upgrade livekit to 1.1.14 or newer. The event is lost either way: do not rely on it for cleaning up."
+_OPEN_LOCAL = (
+    "No release fixes it. The track is published, but the SDK does not know it: do not cancel or time out publish_track, and "
+    "unpublish by sid what it left."
+)
 _OPEN = "No release fixes it. The event is lost: reconcile with room.remote_participants, do not count on its callback."
 
 SIGNATURES = (
@@ -72,6 +82,7 @@ SIGNATURES = (
         affected="<=1.1.10",
         fixed_in="1.1.11",
         swallowed="benign",
+        call="unpublish_track",
         title="The answer to unpublish_track overtook local_track_unpublished",
     ),
     _registry(
@@ -130,6 +141,17 @@ SIGNATURES = (
         fixed_in="1.1.14",
         title="The first subscription of a local track was resolved twice, by a full reconnect",
     ),
+    _registry(
+        "room-sid-lost-wakeup",
+        "room_sid_changed",
+        "livekit/python-sdks#713",
+        "Upgrade livekit to 1.1.11 or newer. Until then do not time out `await room.sid`: that cancels it for everybody.",
+        category="double_resolve",
+        exception="asyncio.exceptions.InvalidStateError",
+        affected="<=1.1.10",
+        fixed_in="1.1.11",
+        title="The room's sid came after a caller had cancelled the wait for it",
+    ),
     _registry("participant-disconnected-keyerror", "participant_disconnected", "", _OPEN),
     _registry(
         "participant-already-exists",
@@ -145,10 +167,10 @@ SIGNATURES = (
         "local-published-keyerror",
         "local_track_published",
         "livekit/agents#4203",
-        _OPEN,
+        _OPEN_LOCAL,
         title="A local track was published after its publish call had been cancelled",
     ),
-    _registry("local-subscribed-keyerror", "local_track_subscribed", "", _OPEN),
+    _registry("local-subscribed-keyerror", "local_track_subscribed", "", _OPEN_LOCAL),
     Signature(
         id="track-muted-untracked",
         title="A track was muted or unmuted that the registry does not hold",
@@ -156,7 +178,7 @@ SIGNATURES = (
         upstream="",
         advice=_OPEN,
         forms=tuple(
-            Form("registry_race", "sdk", ">=0.11", None, Match(event=event, exception=exception, innermost=_DISPATCH))
+            Form("registry_race", "sdk", "", None, Match(event=event, exception=exception, innermost=_DISPATCH))
             for event in ("track_muted", "track_unmuted")
             for exception in ("KeyError", "AssertionError")
         ),
@@ -188,7 +210,7 @@ SIGNATURES = (
             Form(
                 "registry_race",
                 "sdk",
-                ">=0.11",
+                "",
                 None,
                 Match(event=event, exception="AssertionError", innermost=_DISPATCH),
             )
@@ -256,7 +278,7 @@ SIGNATURES = (
             Form(
                 "use_after_dispose",
                 "app",
-                ">=0.18",
+                "",
                 None,
                 Match(exception="AssertionError", request=("NewAudioStream", "NewVideoStream"), innermost=_REQUEST),
             ),

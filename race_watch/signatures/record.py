@@ -48,7 +48,7 @@ class Form:
     """One way a race shows. A race can show in several: by version, or because a fix hides it.
 
     Attributes:
-        affected: Versions that show this form, as a PEP 440 specifier.
+        affected: Versions that show this form, as a PEP 440 specifier; empty where no version is known not to.
         fixed_in: First published version without it; None while there is none.
         note: What is particular to this form; goes into the incident's evidence.
         advice: What to do about this form, where the signature's advice does not fit it.

@@ -48,10 +48,22 @@ def test_new_directory_is_private_whatever_the_umask(tmp_path: Path, monkeypatch
     assert not made.exists()
 
 
-def test_directory_that_others_can_read_is_closed_to_them(run_dir: Path) -> None:
-    run_dir.chmod(0o777)
+@pytest.mark.parametrize("open_to_others", [0o777, 0o1777, 0o755, 0o710])
+def test_directory_that_is_open_to_others_is_refused_and_left_as_it_is(run_dir: Path, open_to_others: int) -> None:
+    run_dir.chmod(open_to_others)
+    with pytest.raises(PermissionError, match="open to others"):
+        directory.use(str(run_dir))
+    assert mode(run_dir) == open_to_others
+    assert list(run_dir.iterdir()) == []
+
+
+def test_directory_is_claimed_by_one_watcher_at_a_time(run_dir: Path) -> None:
     directory.use(str(run_dir))
-    assert mode(run_dir) == 0o700
+    held = directory.claim(str(run_dir))
+    with pytest.raises(BlockingIOError, match="watched by another"):
+        directory.claim(str(run_dir))
+    os.close(held)
+    os.close(directory.claim(str(run_dir)))
 
 
 @pytest.mark.parametrize("spelling", ["{}", "{}/", "{}//"])

@@ -335,7 +335,7 @@ def test_run_within_a_run_is_watched_once_by_the_outer_one(place: Place) -> None
     inner = [*RACE_WATCH, "run", "--metrics-port", "1", "--incidents", "inner.jsonl", "--", sys.executable, "-c", LOSES_A_TASK]
     done = place.race_watch("run", "--metrics-port", "0", "--incidents", "outer.jsonl", "--", *inner)
     assert (done.returncode, done.stdout) == (0, "worker done\n")
-    assert done.stderr.count("already watched by an outer race-watch") == 1
+    assert done.stderr.count("another one watches") == 1
     assert done.stderr.count("race-watch: task_exception_lost") == 1
     assert "1 process watched" in done.stderr
     assert len(incidents_in(place.home / "outer.jsonl")) == 1
@@ -551,3 +551,15 @@ def test_incident_of_a_host_without_spans_names_none(place: Place) -> None:
     place.run("--quiet", "--incidents", str(path), script=f"import opentelemetry.trace\n{LOSES_A_TASK}")
     (incident,) = incidents_in(path)
     assert (incident["trace_id"], incident["span_id"]) == (None, None)
+
+
+def test_bad_setting_that_the_program_makes_itself_is_told_once(tmp_path: Path) -> None:
+    source = (
+        "import os; os.environ['RACE_WATCH_JOURNAL_BYTES'] = 'abc'\n"
+        "import asyncio; asyncio.run(asyncio.sleep(0)); pid = os.fork()\n"
+        "if pid: os.waitpid(pid, 0)\n"
+    )
+    command = [sys.executable, "-m", "race_watch", "run", "--quiet", "--metrics-port", "0", "--", sys.executable, "-c", source]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stderr == "race-watch: RACE_WATCH_JOURNAL_BYTES='abc' is not a whole number; using 1048576\n"

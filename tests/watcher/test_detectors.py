@@ -288,6 +288,24 @@ def test_native_record_explains_one_assertion_only() -> None:
 # What each detector says of single facts
 
 
+@pytest.mark.parametrize("unpublished", [True, False])
+def test_swallowed_unpublish_has_its_name_only_where_an_unpublish_was_asked_for(unpublished: bool) -> None:
+    asked = [events.CallStarted(1, 1, "unpublish_track", "TR_1" if unpublished else "TR_2")]
+    lost = events.RoomEventUnmatched(1, "local_track_unpublished", "", "TR_1", "publication")
+    incident = judge(at_times([*asked, lost])).only()
+    assert incident.category == "lost_event"
+    assert incident.signature == ("local-unpublish-keyerror" if unpublished else "unclassified")
+
+
+@pytest.mark.parametrize("later_s", [0.01, 30.0])
+def test_end_of_a_track_whose_publishing_failed_belongs_to_that_failure(later_s: float) -> None:
+    failed = seen("room_event", event="local_track_published", track_sid="TR_9", message="TR_9")
+    lost = events.RoomEventUnmatched(1, "local_track_unpublished", "", "TR_9", "publication")
+    incident = judge([record(failed, 1.0, 0), record(lost, 1.0 + later_s, 1)], polls_s=(1.2, 1.6, 2.5, 40.0)).only()
+    assert (incident.category, incident.signature) == ("registry_race", "local-published-keyerror")
+    assert "registry" in incident.channels
+
+
 def test_dropped_event_is_the_sdks_unless_it_announces_an_end() -> None:
     dropped = [
         events.RoomEventUnmatched(1, event, "id:1", "TR_1", "participant")

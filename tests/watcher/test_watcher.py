@@ -232,7 +232,7 @@ def test_losses_are_counted_by_reason(run_dir: Path) -> None:
     made_of = watching(run_dir)
     made_of.watcher.finish()
     lost = made_of.watcher.totals.snapshot["race_watch_events_lost"]
-    assert lost == {("overwritten",): 84, ("torn",): 0, ("malformed",): 1}
+    assert lost == {("overwritten",): 84, ("torn",): 0, ("malformed",): 1, ("cut",): 0}
     assert made_of.shown("race_watch_events") == 17
 
 
