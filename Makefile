@@ -50,7 +50,7 @@ format: $(VENV)/.installed ## Format the code.
 
 .PHONY: bench
 bench: $(VENV)/.installed ## What race_watch costs, beside its budget (ROWS="task log" for some).
-	@$(BIN)/python -m benchmarks $(ROWS)
+	@$(BIN)/python -m tests.benchmarks $(ROWS)
 
 .PHONY: livekit-server
 livekit-server: $(CACHE)/bin/livekit-server ## Build the real livekit-server the tests use (needs Go).

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [ROW ...]`: all rows, or those whose names start with one of the words."""
+"""`python -m tests.benchmarks [ROW ...]`: all rows, or those whose names start with one of the words."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 
-from benchmarks import ROWS, table
-from benchmarks.row import BenchmarkError, Effort, Row, Skipped
 from race_watch.lab.errors import LabError
+from tests.benchmarks import ROWS, table
+from tests.benchmarks.row import BenchmarkError, Effort, Row, Skipped
 
 
 def main(words: list[str] | None = None) -> int:
     """Prints the table. 0 unless a benchmark fails; a row over its budget is only marked."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What race_watch costs, beside its budget.")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="What race_watch costs, beside its budget.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help="a row's name or its beginning: task, log.info; default: all")
     parser.add_argument("--list", action="store_true", help="name the rows and measure nothing")
     parser.add_argument("--quick", action="store_true", help="two rounds: shows that it works, proves nothing")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.in_turns import in_turns
-from benchmarks.row import Compare, Effort, Round, Row
+from tests.benchmarks.in_turns import in_turns
+from tests.benchmarks.row import Compare, Effort, Round, Row
 
 
 def _measure(effort: Effort) -> list[Round]:

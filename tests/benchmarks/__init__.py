@@ -1,12 +1,12 @@
 """What race_watch costs a host: each row measures a program bare and watched, in turns, and stands beside its budget.
 
-`python -m benchmarks [ROW ...]`. Every measurement runs in processes of its own, armed as in production (bootstrap on
+`python -m tests.benchmarks [ROW ...]`. Every measurement runs in processes of its own, armed as in production (bootstrap on
 PYTHONPATH), because the hooks are global. CPU time only: it does not grow while other processes have the CPU.
 """
 
 from __future__ import annotations
 
-from benchmarks import exceptions, journal, log_records, memory, room_events, startup, tasks
+from tests.benchmarks import exceptions, journal, log_records, memory, room_events, startup, tasks
 
 ROWS = (
     *tasks.ROWS,

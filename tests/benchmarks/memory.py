@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.in_turns import in_turns
-from benchmarks.room_events import LIVEKIT
-from benchmarks.row import Compare, Effort, Round, Row
 from race_watch.settings import Settings
+from tests.benchmarks.in_turns import in_turns
+from tests.benchmarks.room_events import LIVEKIT
+from tests.benchmarks.row import Compare, Effort, Round, Row
 
 _MIB = 1024 * 1024
 _JOURNAL_MIB = Settings().journal_bytes / _MIB

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.in_turns import in_turns
-from benchmarks.row import Compare, Effort, Round, Row
+from tests.benchmarks.in_turns import in_turns
+from tests.benchmarks.row import Compare, Effort, Round, Row
 
 LIVEKIT = "1.1.21"
 

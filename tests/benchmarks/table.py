@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.row import Compare, Round, Row, spread
+from tests.benchmarks.row import Compare, Round, Row, spread
 
 COLUMNS = (("row", 19), ("what", 41), ("bare", 10), ("watched", 10), ("cost", 10), ("middle half", 19), ("budget", 12), ("", 6))
 

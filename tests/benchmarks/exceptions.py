@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.in_turns import in_turns
-from benchmarks.room_events import LIVEKIT
-from benchmarks.row import Compare, Effort, Round, Row
+from tests.benchmarks.in_turns import in_turns
+from tests.benchmarks.room_events import LIVEKIT
+from tests.benchmarks.row import Compare, Effort, Round, Row
 
 
 def _measure(witness: str, settings: dict[str, str], operations: str, effort: Effort) -> list[Round]:

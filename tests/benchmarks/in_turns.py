@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.row import BenchmarkError, Effort, Round
 from race_watch.journal import directory, layout
 from race_watch.lab.wheels import environment
 from race_watch.launch import bootstrap_dir
+from tests.benchmarks.row import BenchmarkError, Effort, Round
 
 PROGRAMS = Path(__file__).with_name("programs")
 _ENDS_IN_S = 20

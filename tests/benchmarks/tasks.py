@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from functools import partial
 
-from benchmarks.in_turns import in_turns
-from benchmarks.row import Compare, Effort, Round, Row, Skipped
+from tests.benchmarks.in_turns import in_turns
+from tests.benchmarks.row import Compare, Effort, Round, Row, Skipped
 
 
 def _measure(whose: str, loop: str, effort: Effort) -> list[Round]:

@@ -6,8 +6,8 @@ import os
 import subprocess
 from functools import partial
 
-from benchmarks.in_turns import best, check, run_directory, variables
-from benchmarks.row import BenchmarkError, Compare, Effort, Round, Row
+from tests.benchmarks.in_turns import best, check, run_directory, variables
+from tests.benchmarks.row import BenchmarkError, Compare, Effort, Round, Row
 
 _PASS = "pass"
 _LOOP = "import asyncio; asyncio.new_event_loop().close()"
