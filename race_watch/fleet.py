@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from race_watch.events import (
-    HookInstalled,
     HookStruck,
     LoopBorn,
     ResourcesSampled,
@@ -21,7 +20,6 @@ from race_watch.records import Process, Record
 class RoomFacts:
     name: str = ""
     sid: str = ""
-    identity: str = ""
 
 
 @dataclass(slots=True)
@@ -34,7 +32,6 @@ class ProcessFacts:
     process_name: str = ""
     rooms: dict[int, RoomFacts] = field(default_factory=dict)
     resources: ResourcesSampled | None = None
-    hooks: set[str] = field(default_factory=set)
     hooks_off: dict[str, str] = field(default_factory=dict)
     ended: bool = False
 
@@ -82,7 +79,7 @@ class Fleet:
             facts.sdk[event.package] = event.version
         elif isinstance(event, RoomConnected):
             known = facts.room(event.room)
-            known.name, known.sid, known.identity = event.name, event.sid or known.sid, event.identity
+            known.name, known.sid = event.name, event.sid or known.sid
         elif isinstance(event, RoomNamed):
             facts.room(event.room).name = event.name
         elif isinstance(event, RoomEventDispatched) and event.event == "room_sid_changed":
@@ -91,8 +88,6 @@ class Fleet:
             facts.resources = event
         elif isinstance(event, LoopBorn):
             facts.process_name = event.process_name
-        elif isinstance(event, HookInstalled):
-            facts.hooks.add(event.hook)
         elif isinstance(event, HookStruck) and event.off:
             facts.hooks_off[event.hook] = event.error
 

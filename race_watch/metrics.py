@@ -78,6 +78,9 @@ SUPPRESSED = Metric(
     "counter",
     "Exceptions that were only counted, their site having had its captures of the minute.",
 )
+CAPTURED = Metric("race_watch_exceptions_captured", "counter", "Exceptions captured whole, each once.")
+LOG_RECORDS = Metric("race_watch_log_records", "counter", "Log records of WARNING and up that speak of the SDK or of asyncio.")
+TASKS = Metric("race_watch_tasks_watched", "counter", "Tasks of the SDK and of room callbacks.")
 HOOK_ERRORS = Metric("race_watch_hook_errors", "counter", "Failures of race_watch's own hooks; three switch a hook off.")
 HOOKS_OFF = Metric("race_watch_hooks_off", "gauge", "Hooks that are switched off in live processes.")
 
@@ -94,6 +97,9 @@ CATALOGUE = (
     EVENTS,
     LOST,
     SUPPRESSED,
+    CAPTURED,
+    LOG_RECORDS,
+    TASKS,
     HOOK_ERRORS,
     HOOKS_OFF,
 )

@@ -54,7 +54,7 @@ class Settings:
         high=JOURNAL_BYTES_MAX,
     )
     exceptions_per_minute: int = _setting(
-        "full captures of one failure site, per minute and process (~40 us each); the rest is only counted",
+        "full captures of one failure site, per minute and process (`make bench` has what one costs); the rest is only counted",
         30,
         low=1,
         high=10_000,

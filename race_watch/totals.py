@@ -50,6 +50,9 @@ class Totals:
             metrics.ROOM_EVENTS: counters["room_events"],
             metrics.EVENTS: self.records,
             metrics.SUPPRESSED: counters["exceptions_suppressed"],
+            metrics.CAPTURED: counters["exceptions_seen"],
+            metrics.LOG_RECORDS: counters["log_records"],
+            metrics.TASKS: counters["tasks_watched"],
             metrics.HOOK_ERRORS: counters["hook_errors"],
             metrics.HOOKS_OFF: sum(len(facts.hooks_off) for facts in live),
         }
