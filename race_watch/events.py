@@ -57,10 +57,11 @@ class HookStruck(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoopBorn(Event):
-    """`process_name` is multiprocessing's, at that moment (a livekit job is `job_proc`)."""
+    """`process_name` is multiprocessing's, at that moment (a livekit job is `job_proc`); `thread` the name of the thread."""
 
     kind: str
     process_name: str
+    thread: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,14 @@ class CallEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class RoomConnected(Event):
-    """`identity` is the local participant's; `participants` counts the remote ones already there."""
+    """`identity` is the local participant's; `present` are the first identities of the `participants` already there."""
 
     room: int
     name: str
     sid: str
     identity: str
     participants: int
+    present: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,83 @@ class Disarmed(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RequestSent(Event):
+    """A request that belongs to a lifecycle was handed to the native library; `request` is its kind (`Disconnect`)."""
+
+    room: int
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomHandleDropped(Event):
+    """The native handle of the room was let go of."""
+
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
+class FfiPanicked(Event):
+    """The native library reported a panic; the SDK sends SIGTERM to its own process next."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExiting(Event):
+    """The interpreter began to end in order; `error` is the type of the exception that ended it, empty for none."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Event):
+    """A child of this process has ended: `status` is its exit code, or its signal as a negative number."""
+
+    pid: int
+    status: int
+    core_dumped: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSignalled(Event):
+    """This process sends a signal to its child. `sender` is the process that it passes it on for; 0 if it is its own doing."""
+
+    pid: int
+    signal: int
+    sender: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLogged(Event):
+    """livekit-agents logged something about a job process: `text` is what it says, without its numbers."""
+
+    pid: int
+    text: str
+    job_id: str
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryKilled(Event):
+    """The kernel killed `count` processes of this control group for want of memory since it was last looked at."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StderrTold(Event):
+    """A line on the worker's stderr that tells of a death: `kind` is rust_panic, ffi_panic, glibc or python_fatal.
+
+    `thread` is the name and number that the line gives its thread, `place` `file:line:column` in the native source.
+    """
+
+    kind: str
+    thread: str
+    place: str
+    message: str
+
+
 EVENTS: tuple[type[Event], ...] = (
     SdkLoaded,
     HookInstalled,
@@ -252,6 +331,15 @@ EVENTS: tuple[type[Event], ...] = (
     Disarmed,
     RoomNamed,
     ProblemStated,
+    RequestSent,
+    RoomHandleDropped,
+    FfiPanicked,
+    ProcessExiting,
+    ChildEnded,
+    ChildSignalled,
+    ChildLogged,
+    MemoryKilled,
+    StderrTold,
 )
 for _code, _event in enumerate(EVENTS, start=1):
     _event.code = _code

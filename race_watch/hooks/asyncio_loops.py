@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -120,7 +121,7 @@ def _state_loop(context: Context, event: type[LoopBorn] | type[LoopClosed], loop
     if event is LoopBorn:
         processes = sys.modules.get("multiprocessing.process")
         name = processes.current_process().name if processes is not None else "MainProcess"
-        context.recorder.state(LoopBorn, kind, clean(name))
+        context.recorder.state(LoopBorn, kind, clean(name), clean(threading.current_thread().name))
         if context.when_loop_born is not None:
             context.when_loop_born()
     else:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 
 from race_watch.events import Event, HookStruck, clean
 from race_watch.guard import Guard
 from race_watch.journal import layout
 from race_watch.journal.writer import Emit, nothing
+from race_watch.scrub import scrub
 
 _KNOWN_IDENTITIES = 1024
 # Shorter ones stand in too many words to be taken out of a text.
 _IDENTITY_CHARS = 3
-_SECRETS = (
-    # Access tokens and API keys: JWTs, then long unbroken runs that mix letters and digits.
-    (re.compile(r"eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), "<token>"),
-    (re.compile(r"(?i)(bearer|token|secret|password|passwd|api[_-]?key)([\"']?\s*[=:]\s*|\s+)\S+"), r"\1\2<secret>"),
-    # The look-behinds let a match begin at the start of a run only: without them a long run costs its length squared.
-    (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+"), "<e-mail>"),
-    (re.compile(r"(?<![\w-])(?:sk|pk|rk|gh[opsu]|xox[abp])[_-][\w-]{12,}|(?<!\w)(?:API|AIza|AKIA)(?=\w*\d)\w{9,}"), "<key>"),
-    (re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{32,}"), "<key>"),
-    (re.compile(r"\+?\d[\d ().-]{7,}\d"), "<number>"),
-)
 
 
 class Recorder:
@@ -88,6 +78,4 @@ class Recorder:
         # Longest first: one identity can be the start of another.
         for plain in sorted((p for p in known if len(p) >= _IDENTITY_CHARS and p in text), key=len, reverse=True):
             text = text.replace(plain, known[plain])
-        for pattern, instead in _SECRETS:
-            text = pattern.sub(instead, text)
-        return text
+        return scrub(text)

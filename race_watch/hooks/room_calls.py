@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from race_watch.events import CallEnded, CallStarted, RoomConnected, RoomNamed, clean
+from race_watch.events import LIST_SEP, CallEnded, CallStarted, RoomConnected, RoomNamed, clean
 from race_watch.guard import Guard
 from race_watch.hooks.context import Context
 from race_watch.hooks.patching import Patches
@@ -24,6 +24,7 @@ TARGET = "livekit.rtc"
 SUPPORTED = "livekit 0.18 to 1.2"
 
 _NAME_KEPT = 128
+_PRESENT_KEPT = 16
 
 
 def install(context: Context, module: Any, patches: Patches, guard: Guard) -> None:
@@ -108,11 +109,17 @@ class _Calls:
             local = owner._local_participant
             identity = context.recorder.identity(local._info.identity if local is not None else "")
             context.rooms.connected(owner)
-            for remote in list(owner._remote_participants):
-                # From now on it is taken out of texts.
-                context.recorder.identity(remote)
-            participants = len(owner._remote_participants)
-            context.recorder.state(RoomConnected, room, clean(info.name)[:_NAME_KEPT], clean(info.sid), identity, participants)
+            # From now on they are taken out of texts.
+            present = [context.recorder.identity(remote) for remote in list(owner._remote_participants)]
+            context.recorder.state(
+                RoomConnected,
+                room,
+                clean(info.name)[:_NAME_KEPT],
+                clean(info.sid),
+                identity,
+                len(present),
+                LIST_SEP.join(present[:_PRESENT_KEPT]),
+            )
         elif method == "disconnect" and not owner.isconnected():
             # Cancelled or refused, it leaves the room as connected as it was.
             context.rooms.disconnected(owner)

@@ -72,7 +72,7 @@ def test_records_keep_their_times_and_minutes_pass(armed: Armed, run_dir: Path, 
 def test_journal_made_while_time_stands_still_keeps_time(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = time.monotonic()
     with frozen(), arming(run_dir, monkeypatch.setenv) as armed:
-        armed.context.recorder.state(LoopBorn, "kind", "name")
+        armed.context.recorder.state(LoopBorn, "kind", "name", "thread")
         found = times(run_dir)
     assert found
     assert all(before <= at <= time.monotonic() for at in found)

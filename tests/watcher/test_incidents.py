@@ -59,7 +59,7 @@ def finding(key: str, t_s: float = 1.0, of: Process = MAIN, **other: Any) -> Fin
 
 def fleet_with_room(of: Process = MAIN, number: int = 1, name: str = "lobby") -> Fleet:
     fleet = Fleet()
-    fleet.observe(record(events.RoomConnected(number, name, "RM_1", "id:me", 0), of=of))
+    fleet.observe(record(events.RoomConnected(number, name, "RM_1", "id:me", 0, ()), of=of))
     return fleet
 
 
@@ -153,7 +153,7 @@ def test_record_has_exactly_the_fields_of_the_contract_in_order() -> None:
 
 def test_record_says_when_where_who_and_what() -> None:
     with_all = seen("room_event", identity="id:guest", trace_id="0af7" * 8, span_id="b7ad" * 4)
-    records = [record(events.RoomConnected(1, "lobby", "RM_1", "id:me", 0), 0.5), record(with_all, 2.5, 1)]
+    records = [record(events.RoomConnected(1, "lobby", "RM_1", "id:me", 0, ()), 0.5), record(with_all, 2.5, 1)]
     made = judge(records).only().as_dict()
     expected = {
         "time_unix_ns": 1_000_000_000_000 + 2_500_000_000,
@@ -182,8 +182,8 @@ def test_version_that_was_loaded_later_is_the_one_that_counts() -> None:
 def test_job_process_is_told_by_its_name_and_numbered_among_its_role() -> None:
     one, two = process("aa", 100, role="fork"), process("bb", 200, role="fork")
     records = [
-        record(events.LoopBorn("loop", "job_proc"), 0.1, 0, one),
-        record(events.LoopBorn("loop", "job_proc"), 0.2, 0, two),
+        record(events.LoopBorn("loop", "job_proc", "MainThread"), 0.1, 0, one),
+        record(events.LoopBorn("loop", "job_proc", "MainThread"), 0.2, 0, two),
         record(seen("room_event", "bb:1"), 1.0, 1, two),
     ]
     assert judge(records).only().process == {"pid": 200, "role": "job", "attempt": 2}
@@ -229,7 +229,7 @@ def test_room_that_gets_its_name_later_is_published_again_with_it(named_after_s:
     while at_s < 60.0:
         at_s += 0.25
         if at_s >= 2.0 + named_after_s:
-            fleet.observe(record(events.RoomConnected(1, "lobby", "RM_1", "id:me", 0), at_s))
+            fleet.observe(record(events.RoomConnected(1, "lobby", "RM_1", "id:me", 0, ()), at_s))
         again += made.settled(at_s)
     assert [i.room for i in again] == [{"name": "lobby", "sid": "RM_1"}]
     (group,) = made.groups.values()
@@ -335,7 +335,7 @@ def test_rooms_of_a_group_are_named_up_to_a_bound() -> None:
     fleet = Fleet()
     made = Incidents(fleet)
     for room in range(1, 500):
-        fleet.observe(record(events.RoomConnected(room, f"room-{room:03}", "", "", 0)))
+        fleet.observe(record(events.RoomConnected(room, f"room-{room:03}", "", "", 0, ())))
         made.add(finding(f"k{room}", room=room), 1.0)
     (group,) = made.groups.values()
     assert len(group.rooms) == incidents._ROOMS_NAMED

@@ -88,7 +88,7 @@ def test_worst_case_has_no_series_that_was_not_there_before_and_at_most_200() ->
         of = process(f"{number:04x}", number)
         fleet.observe(record(events.ResourcesSampled(5, 5, 1, 1), of=of))
         fleet.observe(record(events.HookStruck(f"hook-{number}", "KeyError", 1), of=of))
-        fleet.observe(record(events.RoomConnected(1, f"room-{number}", "", f"id:{number}", 1), of=of))
+        fleet.observe(record(events.RoomConnected(1, f"room-{number}", "", f"id:{number}", 1, ()), of=of))
     for finding in every_finding():
         incidents.add(finding, 2.0)
     for number in range(1000):

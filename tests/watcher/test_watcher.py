@@ -91,7 +91,7 @@ for number, line in enumerate(sys.stdin, 1):
         made.emit(events.ExceptionSeen.code, events.Event.body(
             fact, "room_event", "KeyError", "TR_1", frames, 1, "local_track_unpublished", "", "TR_1", *[""] * 9))
     elif word == "room":
-        made.emit(events.RoomConnected.code, events.Event.body(1, "lobby", "RM_1", "id:me", 0))
+        made.emit(events.RoomConnected.code, events.Event.body(1, "lobby", "RM_1", "id:me", 0, ""))
         made.emit(events.ResourcesSampled.code, events.Event.body(11, 5, 1, 0))
     print(word, flush=True)
 """
@@ -240,7 +240,7 @@ def test_replay_has_the_incidents_that_were_seen_live(run_dir: Path) -> None:
     live = watching(run_dir, keep=True)
     now_s = time.monotonic()
     with journal(run_dir / "a.rwj", nonce=b"nonce-0a", sdk={"livekit": "1.1.8"}) as one:
-        emit(one, events.RoomConnected(1, "lobby", "RM_1", "id:me", 0))
+        emit(one, events.RoomConnected(1, "lobby", "RM_1", "id:me", 0, ()))
         race(one, 1)
         live.watcher.poll()
         race(one, 2)
@@ -248,7 +248,7 @@ def test_replay_has_the_incidents_that_were_seen_live(run_dir: Path) -> None:
         live.watcher.poll(now_s + 10)
         emit(one, events.FfiErrorLogged("Disconnect", "handle not found"))
         race(one, 4, room=2)
-        emit(one, events.RoomConnected(2, "late", "RM_2", "id:me", 0))
+        emit(one, events.RoomConnected(2, "late", "RM_2", "id:me", 0, ()))
     with journal(run_dir / "b.rwj", slots=512, nonce=b"nonce-0b", sdk={"livekit": "1.1.21"}) as two:
         live.watcher.poll(now_s + 12)
         for number in range(50):
