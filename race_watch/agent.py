@@ -16,6 +16,7 @@ from race_watch.events import Disarmed, HookInstalled, HookStruck, ProblemStated
 from race_watch.guard import Guard
 from race_watch.hooks import HOOKS
 from race_watch.hooks.context import Context, set_armed
+from race_watch.hooks.counting import Counting
 from race_watch.hooks.exceptions import Exceptions
 from race_watch.hooks.patching import Patches
 from race_watch.hooks.recorder import Recorder
@@ -31,6 +32,11 @@ WATCHER = PREFIX + "WATCHER"
 
 # Distribution -> module whose import tells that it is in use; its `.version` module has the version.
 SDKS = {"livekit": "livekit.rtc", "livekit-agents": "livekit.agents"}
+
+_NO_ROOM = (
+    "the oldest journals of ended processes were removed to make room for new ones: the directory holds "
+    f"{directory.JOURNALS_KEPT} or {directory.JOURNALS_KEPT_BYTES // 2**30} GiB of them; is a watcher running?"
+)
 
 
 class Agent:
@@ -49,12 +55,16 @@ class Agent:
         self.is_root = settings.watcher == "auto"
         self.journal: Journal | None = None
         recorder, rooms = Recorder(), Rooms()
+        tasks, resources = Tasks(recorder, rooms), Resources(recorder, rooms)
+        if settings.referrers:
+            resources.handles.objects = {}
         self.context = Context(
             recorder=recorder,
             exceptions=Exceptions(recorder, settings.exceptions_per_minute),
             rooms=rooms,
-            tasks=Tasks(recorder, rooms),
-            resources=Resources(recorder, rooms),
+            tasks=tasks,
+            resources=resources,
+            counting=Counting(recorder, rooms, tasks, resources, settings.count_every_s),
         )
         self._installed: dict[tuple[str, str], tuple[Patches, Guard]] = {}
         # What a fork hook raises is printed into the host's stderr.
@@ -70,12 +80,15 @@ class Agent:
             who: dict[str, object] = {"role": role, "python": python, "sdk": _sdk_versions()}
             path = os.path.join(self.run_dir, file_name(nonce))
             self.path = path
+            removed = directory.make_room(path, self.settings.journal_bytes)
             self.journal = Journal(path, self.settings.journal_bytes, nonce, who)
             self.context.pid = os.getpid()
             key, plain = directory.key(self.run_dir), self.settings.identity == "plain"
             self.context.recorder.attach(self.journal.emit, self.journal.count, nonce.hex(), key, plain=plain)
             for problem in self.settings.problems:
                 self.context.recorder.state(ProblemStated, clean(problem))
+            if removed:
+                self.context.recorder.state(ProblemStated, _NO_ROOM)
         except OSError as error:
             self.journal = None
             self.context.recorder.detach()
@@ -87,9 +100,8 @@ class Agent:
         # Under one of our wraps the bootstrap's trap would stay, and arm again after an undo.
         finder.release_traps()
         for hook in HOOKS:
-            finder.when_imported(hook.TARGET, partial(self._install, hook))
-            if hook.TARGET == "asyncio.base_events":
-                finder.when_imported("uvloop", partial(self._install, hook))
+            for target in (hook.TARGET, *getattr(hook, "ALSO", ())):
+                finder.when_imported(target, partial(self._install, hook))
         for package, name in SDKS.items():
             finder.when_imported(name, partial(self._sdk_loaded, package))
 
@@ -115,10 +127,16 @@ class Agent:
 
     def _follow_fork(self) -> None:
         """In the child: a journal of its own before its first write. No lock, no log record, no import, no thread."""
+        if self.context.when_forked is not None:
+            self.context.when_forked()
+            self.context.when_forked = None
         if self.journal is not None and self.journal.pid != os.getpid():
             self.journal.close()
             self.is_root = False
             self.context.tasks.constructing.stack.clear()
+            self.context.rooms.forked()
+            self.context.resources.handles.forked()
+            self.context.counting.forked()
             self.open_journal("fork")
 
     def disarm(self) -> list[str]:

@@ -111,7 +111,8 @@ def _start_watcher(_: object = None) -> None:
         _undo()
         os.environ["RACE_WATCH"] = "0"
         return
-    thread = WatcherThread(current.run_dir, current.settings, current.problems, summary=False)
+    thread = WatcherThread(current.run_dir, current.settings, current.problems, in_worker=True)
+    current.context.when_forked = thread.forked
     try:
         thread.start()
     except RuntimeError:

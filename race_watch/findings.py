@@ -40,6 +40,12 @@ ADVICE = {
     "task_leak": "Keep a reference to the task until it is done, and cancel it at teardown.",
     "use_before_connect": "Await room.connect() (or ctx.connect()) before using room.local_participant.",
     "use_after_dispose": "The native library refused the handle, as a rule because it was gone: let go of what has left.",
+    "handle_leak": "Let go of participants, publications, tracks and streams when they leave; aclose() streams. See the kinds that grow.",
+    "fd_leak": "Await room.disconnect() for every room, and let connect() finish. The kinds of descriptors say what is left open.",
+    "thread_leak": "Await room.disconnect() for every room and aclose() every source. The kinds of threads say whose they are.",
+    "subscription_leak": "Await room.disconnect() for every room, do not cancel connect(), and aclose() every stream and reader.",
+    "native_abort": "The process was ended by native code: report it with this incident, its panic text and the SDK's versions.",
+    "process_killed": "The process was ended from outside while it was at work: see the evidence for what is known of who did it.",
 }
 
 VERDICTS = ("sdk", "app", "native", "benign", "unknown")
@@ -68,6 +74,7 @@ class Finding:
         room: The room's number in its process; 0 if there is none.
         frames: `path:function:line`, outermost first.
         evidence: What else tells; short texts.
+        title, advice: For a finding that no signature names, where its shape does not say it well.
     """
 
     key: str
@@ -95,6 +102,8 @@ class Finding:
     trace_id: str = ""
     span_id: str = ""
     evidence: dict[str, str] = field(default_factory=dict, hash=False)
+    title: str = ""
+    advice: str = ""
 
 
 def from_exception(seen: ExceptionSeen, process: Process, t_s: float, **judged: object) -> Finding:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from race_watch.events import (
+    CallEnded,
+    HookInstalled,
     HookStruck,
     LoopBorn,
     ResourcesSampled,
     RoomConnected,
     RoomEventDispatched,
+    RoomHandleDropped,
     RoomNamed,
     SdkLoaded,
 )
@@ -18,8 +21,12 @@ from race_watch.records import Process, Record
 
 @dataclass(slots=True)
 class RoomFacts:
+    """`participants` are the remote ones, counted from the room's events: after a lost record wrong until it connects again."""
+
     name: str = ""
     sid: str = ""
+    connected: bool = False
+    participants: int = 0
 
 
 @dataclass(slots=True)
@@ -32,6 +39,7 @@ class ProcessFacts:
     process_name: str = ""
     rooms: dict[int, RoomFacts] = field(default_factory=dict)
     resources: ResourcesSampled | None = None
+    hooks: set[str] = field(default_factory=set)
     hooks_off: dict[str, str] = field(default_factory=dict)
     ended: bool = False
 
@@ -55,13 +63,18 @@ _ENDED_KEPT = 1024
 _ROOMS_KEPT = 4096
 
 
+_NEVER_S = float("inf")
+
+
 class Fleet:
-    """The processes by nonce."""
+    """The processes by nonce. `sessions` counts the rooms that were connected."""
 
     def __init__(self) -> None:
+        self.sessions = 0
         self.processes: dict[str, ProcessFacts] = {}
         self._ordinals: dict[str, int] = {}
         self._ended: list[str] = []
+        self._oldest_s = _NEVER_S
 
     def of(self, process: Process) -> ProcessFacts:
         """The facts of a process; begun on first sight."""
@@ -75,19 +88,28 @@ class Fleet:
 
     def observe(self, record: Record) -> None:
         facts, event = self.of(record.process), record.event
+        self._oldest_s = min(self._oldest_s, record.t_s)
         if isinstance(event, SdkLoaded):
             facts.sdk[event.package] = event.version
         elif isinstance(event, RoomConnected):
+            self.sessions += 1
             known = facts.room(event.room)
             known.name, known.sid = event.name, event.sid or known.sid
+            known.connected, known.participants = True, event.participants
         elif isinstance(event, RoomNamed):
             facts.room(event.room).name = event.name
-        elif isinstance(event, RoomEventDispatched) and event.event == "room_sid_changed":
-            facts.room(event.room).sid = event.sid
+        elif isinstance(event, RoomEventDispatched):
+            _follow(facts, event)
+        elif isinstance(event, RoomHandleDropped) or (
+            isinstance(event, CallEnded) and event.method == "disconnect" and event.outcome == "ok"
+        ):
+            facts.room(event.room).connected = False
         elif isinstance(event, ResourcesSampled):
             facts.resources = event
         elif isinstance(event, LoopBorn):
             facts.process_name = event.process_name
+        elif isinstance(event, HookInstalled):
+            facts.hooks.add(event.hook)
         elif isinstance(event, HookStruck) and event.off:
             facts.hooks_off[event.hook] = event.error
 
@@ -98,6 +120,20 @@ class Fleet:
         while len(self._ended) > _ENDED_KEPT:
             self.processes.pop(self._ended.pop(0), None)
 
+    def take_oldest_s(self) -> float | None:
+        """When the oldest event was stated that has been observed since this was last asked; None if there was none."""
+        oldest_s, self._oldest_s = self._oldest_s, _NEVER_S
+        return None if oldest_s == _NEVER_S else oldest_s
+
+    def hooks_of(self, facts: ProcessFacts) -> set[str]:
+        """The hooks that are in a process: a fork has those of the process it was forked from."""
+        found = set(facts.hooks)
+        parents = {live.process.pid: live for live in self.live()} if facts.process.role == "fork" else {}
+        while facts.process.role == "fork" and facts.process.ppid in parents:
+            facts = parents.pop(facts.process.ppid)
+            found |= facts.hooks
+        return found
+
     def live(self) -> list[ProcessFacts]:
         return [facts for facts in self.processes.values() if not facts.ended]
 
@@ -105,3 +141,15 @@ class Fleet:
         """Name and sid of a room as far as they are known."""
         known = self.processes.get(process.nonce)
         return (known.rooms.get(number) if known is not None else None) or RoomFacts()
+
+
+def _follow(facts: ProcessFacts, event: RoomEventDispatched) -> None:
+    if event.event == "room_sid_changed":
+        facts.room(event.room).sid = event.sid
+    elif event.event == "participant_connected":
+        facts.room(event.room).participants += 1
+    elif event.event == "participant_disconnected":
+        room = facts.room(event.room)
+        room.participants = max(room.participants - 1, 0)
+    elif event.event == "disconnected":
+        facts.room(event.room).connected = False

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from race_watch.findings import ADVICE, Finding, function_of
 from race_watch.fleet import Fleet
+from race_watch.records import Process
 from race_watch.signatures import name as name_finding
 from race_watch.signatures.record import Form, Signature, is_affected
+from race_watch.spans import SpanIds, incident_span
 
 UNCLASSIFIED = "unclassified"
 
@@ -53,6 +55,7 @@ class Incident:
     trace_id: str | None
     span_id: str | None
     evidence: dict[str, str]
+    links: dict[str, dict[str, str]]
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -93,10 +96,15 @@ class _Open:
 
 
 class Incidents:
-    """The incidents of one run. Pure: findings and a clock reading in, records to publish out."""
+    """The incidents of one run. Pure: findings and a clock reading in, records to publish out.
 
-    def __init__(self, fleet: Fleet) -> None:
+    Args:
+        session_of: Given where incidents are exported as spans of their own: the span of a room's session, if it has one.
+    """
+
+    def __init__(self, fleet: Fleet, session_of: Callable[[Process, int], SpanIds | None] | None = None) -> None:
         self._fleet = fleet
+        self._session_of = session_of
         self.groups: dict[str, Group] = {}
         # Incident id -> its state, the one that has been quiet longest first.
         self._open: dict[str, _Open] = {}
@@ -218,6 +226,7 @@ class Incidents:
             confidence *= _version_evidence(signature, form, facts.sdk, evidence)
             if form.note:
                 evidence["note"] = form.note
+        trace, links = self._spans(identity, finding)
         failed = {"type": finding.exception, "message": finding.message, "frames": list(finding.frames)}
         return Incident(
             id=identity,
@@ -233,7 +242,12 @@ class Incidents:
             fixed_in=form.fixed_in if form else None,
             upstream=signature.upstream if signature else "",
             advice=_advice(finding, named),
-            process={"pid": finding.process.pid, "role": facts.role, "attempt": facts.ordinal},
+            process={
+                "pid": finding.process.pid,
+                "role": facts.role,
+                "attempt": facts.ordinal,
+                "job_id": evidence.pop("job_id", None),
+            },
             room={"name": room.name or None, "sid": room.sid or None},
             participant={"identity": finding.identity or None, "sid": finding.participant_sid or None},
             track_sid=finding.track_sid or None,
@@ -244,10 +258,21 @@ class Incidents:
             },
             exception=failed if finding.exception else None,
             channels=list(finding.channels),
-            trace_id=finding.trace_id or None,
-            span_id=finding.span_id or None,
+            trace_id=trace.trace_id if trace else None,
+            span_id=trace.span_id if trace else None,
             evidence=evidence,
+            links=links,
         )
+
+    def _spans(self, identity: str, finding: Finding) -> tuple[SpanIds | None, dict[str, dict[str, str]]]:
+        """Where a trace backend has the incident, its own span or else the application's, and the spans it has to do with."""
+        application = SpanIds(finding.trace_id, finding.span_id) if finding.trace_id else None
+        session = self._session_of(finding.process, finding.room) if self._session_of is not None else None
+        links = {"application": application, "room_session": session}
+        own = incident_span(identity) if self._session_of is not None else application
+        return own, {
+            relation: {"trace_id": ids.trace_id, "span_id": ids.span_id} for relation, ids in links.items() if ids is not None
+        }
 
 
 def _name_room(group: Group, name: str | None) -> None:
@@ -283,16 +308,18 @@ def _version_evidence(signature: Signature, form: Form, sdk: Mapping[str, str], 
 
 def _fingerprint(finding: Finding, signature: str) -> str:
     frames = [function_of(frame) for frame in finding.frames[-_FRAMES_IN_FINGERPRINT:]]
-    text = "|".join((finding.category, signature, finding.component, finding.event, finding.request, *frames))
+    text = "|".join((finding.category, signature, finding.component, finding.event, finding.request, finding.title, *frames))
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def _advice(finding: Finding, named: tuple[Signature, Form] | None) -> str:
-    return (named[1].advice or named[0].advice) if named else ADVICE.get(finding.category, "")
+    return (named[1].advice or named[0].advice) if named else finding.advice or ADVICE.get(finding.category, "")
 
 
 def _describe(finding: Finding) -> str:
     """A title for what has no name yet, from its shape."""
+    if finding.title:
+        return finding.title
     what = finding.exception.rpartition(".")[2] or finding.category.replace("_", " ")
     if finding.event:
         return f"{what} on {finding.event}"

@@ -8,19 +8,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from race_watch import detectors
+from race_watch.detectors.deaths import CHOSEN, REASONS
 from race_watch.incidents import UNCLASSIFIED
 from race_watch.signatures import SIGNATURES
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `name` is the Prometheus name without `_total`; `sets` are the label values it always has, in label order."""
+    """One metric. `name` is the Prometheus name without `_total`; `sets` are the label values it always has, in label order.
+
+    `others` is how many label sets it may have instead of those, where they are not known beforehand.
+    """
 
     name: str
     kind: str
     help: str
     labels: tuple[str, ...] = ()
     sets: tuple[tuple[str, ...], ...] = ((),)
+    others: int = 0
+
+    @property
+    def unit(self) -> str:
+        """OpenTelemetry's unit, by the end of the name."""
+        return _UNITS.get(self.name.rpartition("_")[2], "")
+
+    @property
+    def otel_name(self) -> str:
+        """OpenTelemetry's name: it does not have the unit in it, except that a share of 1 stays a ratio.
+
+        What is said of it in Prometheus is again `name`, by the rules of its OTLP receiver and of the collector.
+        """
+        stem = self.name.removesuffix({"s": "_seconds", "By": "_bytes"}.get(self.unit, ""))
+        return stem.replace("race_watch_", "race_watch.", 1)
+
+
+_UNITS = {"seconds": "s", "bytes": "By", "ratio": "1"}
 
 
 def _incident_sets() -> tuple[tuple[str, ...], ...]:
@@ -53,6 +75,21 @@ OCCURRENCES = Metric(
 )
 PROCESSES = Metric("race_watch_processes", "gauge", "Processes that are attached and alive.")
 ATTACHED = Metric("race_watch_processes_attached", "counter", "Processes that have attached, the ended ones included.")
+PROCESS_ENDED = Metric(
+    "race_watch_process_ended",
+    "counter",
+    "Processes that have ended, by why.",
+    ("reason",),
+    tuple((reason,) for reason in REASONS),
+)
+SESSIONS = Metric("race_watch_sessions", "counter", "Rooms that were connected: sessions begun.")
+SESSIONS_LOST = Metric(
+    "race_watch_sessions_lost",
+    "counter",
+    "Sessions that were cut off by the end of their process, by why it ended.",
+    ("reason",),
+    tuple((reason,) for reason in REASONS if reason not in CHOSEN),
+)
 ROOMS = Metric(
     "race_watch_rooms", "gauge", "Rooms that are connected, in the live processes that have connected one, at their last edge."
 )
@@ -82,13 +119,82 @@ CAPTURED = Metric("race_watch_exceptions_captured", "counter", "Exceptions captu
 LOG_RECORDS = Metric("race_watch_log_records", "counter", "Log records of WARNING and up that speak of the SDK or of asyncio.")
 TASKS = Metric("race_watch_tasks_watched", "counter", "Tasks of the SDK and of room callbacks.")
 HOOK_ERRORS = Metric("race_watch_hook_errors", "counter", "Failures of race_watch's own hooks; three switch a hook off.")
-HOOKS_OFF = Metric("race_watch_hooks_off", "gauge", "Hooks that are switched off in live processes.")
+# The hooks of the host half, which this half does not import, and the guard that follows forks.
+HOOKS = (
+    "asyncio_loops",
+    "asyncio_tasks",
+    "children",
+    "counting",
+    "ffi_handles",
+    "ffi_panics",
+    "ffi_requests",
+    "forks",
+    "log_records",
+    "process_end",
+    "room_calls",
+    "room_events",
+)
+OTHER = "other"
+HOOKS_OFF = Metric(
+    "race_watch_hooks_off",
+    "gauge",
+    "Live processes in which a hook is switched off: it failed three times, or its target is missing; /healthz says why.",
+    ("hook",),
+    tuple((hook,) for hook in (*HOOKS, OTHER)),
+)
+MISSING = Metric(
+    "race_watch_processes_missing",
+    "gauge",
+    "Processes started below race_watch that have LiveKit's native library loaded and are not watched, at the last two looks.",
+)
+LAG = Metric(
+    "race_watch_watcher_lag_seconds",
+    "gauge",
+    "Longest time from the statement of an event to its judgement, in the last half to whole minute.",
+)
+POLLED = Metric(
+    "race_watch_watcher_last_poll_timestamp_seconds", "gauge", "When the watcher last read the journals, in seconds since 1970."
+)
+CPU = Metric(
+    "race_watch_watcher_cpu_seconds", "counter", "CPU time of the watcher: reading, judging, exporting, answering requests."
+)
+EXPORTERS = ("incident_file", "otlp")
+OUTCOMES = ("ok", "failed")
+EXPORTS = Metric(
+    "race_watch_exports",
+    "counter",
+    "Lines for the incident file and batches for OTLP, by what became of them.",
+    ("exporter", "outcome"),
+    tuple((exporter, outcome) for exporter in EXPORTERS for outcome in OUTCOMES),
+)
+OTLP_LOSSES = ("overflow", "refused", "rate")
+OTLP_LOST = Metric(
+    "race_watch_otlp_lost",
+    "counter",
+    "Spans and log records that OTLP lost: no room while the endpoint was away, refused by it; and sessions beyond the rate.",
+    ("reason",),
+    tuple((reason,) for reason in OTLP_LOSSES),
+)
+BUILD_LABELS = ("version", "python", "livekit", "livekit_agents")
+# Combinations of versions in one worker that are told apart; an upgrade in place has two.
+BUILDS_MAX = 4
+BUILD_INFO = Metric(
+    "race_watch_build_info",
+    "gauge",
+    "1; the versions of race_watch, and of Python, livekit and livekit-agents in the live processes that have livekit loaded.",
+    BUILD_LABELS,
+    (),
+    BUILDS_MAX,
+)
 
 CATALOGUE = (
     INCIDENTS,
     OCCURRENCES,
     PROCESSES,
     ATTACHED,
+    PROCESS_ENDED,
+    SESSIONS,
+    SESSIONS_LOST,
     ROOMS,
     PARTICIPANTS,
     OPEN_FDS,
@@ -102,4 +208,11 @@ CATALOGUE = (
     TASKS,
     HOOK_ERRORS,
     HOOKS_OFF,
+    MISSING,
+    LAG,
+    POLLED,
+    CPU,
+    EXPORTS,
+    OTLP_LOST,
+    BUILD_INFO,
 )

@@ -34,6 +34,16 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalEnded(Event):
+    """Its writer has let go of the journal: a fact of the watcher's own, in no journal.
+
+    `running` is 1 where the process itself lives on, as another program or with race_watch undone.
+    """
+
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One event as read. `number` orders the records of a process; `t_s` is monotonic seconds."""
 

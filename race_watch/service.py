@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
+from functools import partial
 
+from race_watch.events import Event, MemoryKilled
 from race_watch.guard import Guard
-from race_watch.settings import Settings, SettingsError
-
-Opened = TypeVar("Opened")
+from race_watch.memory_kills import MemoryKills
+from race_watch.own_journal import OwnJournal
+from race_watch.settings import Settings
 
 _POLL_S = 0.25
 # What a stop may take: the last poll of 50 jobs takes 0.2 s here.
@@ -25,23 +26,32 @@ class WatcherThread:
         settings: What to serve and write, and whether to be quiet.
         problems: Lines to print first, whether quiet or not.
         keep: Leave the journals of ended processes in place.
-        summary: Print one at the end, unless quiet.
+        in_worker: This process is the worker's: no summary at its end.
     """
 
     def __init__(
-        self, run_dir: str, settings: Settings, problems: Iterable[str] = (), *, keep: bool = False, summary: bool = True
+        self, run_dir: str, settings: Settings, problems: Iterable[str] = (), *, keep: bool = False, in_worker: bool = False
     ) -> None:
         self._run_dir = run_dir
         self._settings = settings
         self._problems = tuple(problems)
         self._keep = keep
-        self._summary = summary
+        self._in_worker = in_worker
         self._stop = threading.Event()
         self._notes: list[str] = []
+        self._own = OwnJournal(run_dir)
         self._thread = threading.Thread(target=self._run, name="race_watch-watcher", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def state(self, event: type[Event], *values: object) -> None:
+        """States what the caller sees of the worker, its fields in order, for the detectors to judge. Any thread may."""
+        self._own.state(event, *values)
+
+    def forked(self) -> None:
+        """In the child of a fork of this process."""
+        self._own.close()
 
     def stop(self, *notes: str) -> None:
         """Reads to the end, prints the summary with these notes, frees the port; returns when that is done."""
@@ -56,39 +66,50 @@ class WatcherThread:
         guard = Guard("watcher", lambda _, error, off: warn(f"watcher failed: {error}" + (" and gave up" if off else "")))
         guard.wrap(self._watch)(guard)
 
+    def _look_for_kills(self, kills: MemoryKills) -> None:
+        count = kills.new()
+        if count:
+            self._own.state(MemoryKilled, count)
+
     def _watch(self, guard: Guard) -> None:
-        from race_watch.exporters import jsonl, prometheus, text
-        from race_watch.incidents import Incident
+        from race_watch.exporters import text
+        from race_watch.outputs import Outputs, otlp_of
+        from race_watch.totals import Totals
         from race_watch.watcher import Watcher
 
-        quiet = bool(self._settings.quiet)
-        file = _open_or_warn(jsonl.IncidentFile, self._settings.incidents) if self._settings.incidents else None
+        totals = Totals()
+        otlp = otlp_of(self._settings, self._run_dir, totals, warn)
+        watcher = Watcher(
+            self._run_dir,
+            lambda incident, again: outputs.publish(incident, again),
+            warn,
+            keep=self._keep,
+            resume=True,
+            told=set(self._problems),
+            totals=totals,
+            sessions=otlp.sessions if otlp is not None else None,
+        )
+        outputs = Outputs(self._settings, watcher.fleet, totals, say, warn, otlp, in_worker=self._in_worker)
 
-        def publish(incident: Incident, again: bool) -> None:
-            if not quiet and not again:
-                say(text.line(incident))
-            if file is not None:
-                try:
-                    file.write(incident)
-                except OSError as error:
-                    warn(f"incident file stopped: {error.strerror}")
+        def struck(hook: str, error: str, off: bool) -> None:
+            warn(f"{hook} failed: {error}" + (" and gave up" if off else ""))
+            outputs.failed(f"{hook} failed: {error}")
 
-        watcher = Watcher(self._run_dir, publish, warn, keep=self._keep, told=set(self._problems))
-        host, port = self._settings.metrics_host, self._settings.metrics_port
-        endpoint = _open_or_warn(prometheus.serve, host, port, lambda: watcher.totals.snapshot)
-        if endpoint is not None and not quiet:
-            say(f"{text.PREFIX} metrics at {endpoint.url}")
-        poll = guard.wrap(watcher.poll)
+        guard.on_strike = struck
+        look = Guard("count of memory kills", struck).wrap(partial(self._look_for_kills, MemoryKills()))
+        poll, polled = guard.wrap(watcher.poll), Guard("watcher's outputs", struck).wrap(outputs.polled)
         while not self._stop.wait(_POLL_S):
+            look()
             poll()
-        Guard("watcher", guard.on_strike).wrap(watcher.finish)()
-        if self._summary and not quiet:
+            polled(guard.off)
+        look()
+        # From here on it is a journal like any other that has ended: read to its end, and removed.
+        self._own.close()
+        Guard("watcher", struck).wrap(watcher.finish)()
+        if not self._in_worker and not self._settings.quiet:
             notes = [*self._notes, *text.losses(watcher.totals.lost), *text.attachment(watcher.totals.attached)]
             say(text.summary(list(watcher.incidents.groups.values()), notes))
-        if file is not None:
-            file.close()
-        if endpoint is not None:
-            endpoint.stop()
+        outputs.stop()
 
 
 def say(line: str) -> None:
@@ -109,16 +130,3 @@ def warn(line: str) -> None:
         print(f"race-watch: {line}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
         return
-
-
-def _open_or_warn(open_it: Callable[..., Opened], *args: object) -> Opened | None:
-    try:
-        return open_it(*args)
-    except SettingsError as error:
-        warn(str(error))
-        return None
-    except RuntimeError as error:
-        # No more threads. At the end of a short process (from Python 3.12 on) that is no news; its journal is still read.
-        if "shutdown" not in str(error):
-            warn(str(error))
-        return None

@@ -59,9 +59,55 @@ class Settings:
         low=1,
         high=10_000,
     )
+    count_every_s: int = _setting(
+        "seconds between two looks at threads, tasks and descriptors in a process that has connected a room",
+        5,
+        low=1,
+        high=3600,
+    )
+    referrers: int = _setting(
+        "1 tells who holds native handles that grow, at most once in ten minutes; stops the process for 10 ms or more",
+        0,
+        low=0,
+        high=1,
+    )
     metrics_host: str = _setting("address of /metrics; 0.0.0.0 lets other hosts scrape", "127.0.0.1")
     metrics_port: int = _setting("port of /metrics; 0 takes a free one", 9464, low=0, high=65535)
+    metrics_token_file: str = _setting("file with the bearer token that requests need; read again when it is renewed", "")
+    metrics_tls_cert: str = _setting("file with the certificate chain for HTTPS, PEM; read again when it is renewed", "")
+    metrics_tls_key: str = _setting("file with its private key, PEM, not encrypted", "")
+    also_default_registry: int = _setting(
+        "1 puts the metrics into the worker's own /metrics too (livekit-agents `prometheus_port`); not under `run` and `watch`",
+        0,
+        low=0,
+        high=1,
+    )
+    otlp: str = _setting(
+        "`auto`: exports over OTLP if an endpoint is named, here or by `OTEL_EXPORTER_OTLP_ENDPOINT`; `on`: to localhost if none is",
+        "auto",
+        choices=("auto", "on", "off"),
+    )
+    otlp_endpoint: str = _setting(
+        "URL of the collector, before `OTEL_EXPORTER_OTLP_ENDPOINT`, whose headers and client key it does not get", ""
+    )
+    otlp_headers: str = _setting("headers for it, `name=value,...`", "")
+    otlp_protocol: str = _setting(
+        "before `OTEL_EXPORTER_OTLP_PROTOCOL`; `grpc` needs the extra `otlp-grpc`", "", choices=("http/protobuf", "grpc")
+    )
+    otlp_signals: str = _setting(
+        "those to export of `traces,metrics,logs`, before `OTEL_TRACES_EXPORTER` and the like; unset means what they leave", ""
+    )
+    otlp_interval_s: int = _setting(
+        "seconds between exports of the metrics, before `OTEL_METRIC_EXPORT_INTERVAL`, whose default is 60", 0, low=0, high=3600
+    )
+    otlp_resource: str = _setting("attributes of the worker, `name=value,...`, over `OTEL_RESOURCE_ATTRIBUTES`", "")
     incidents: str = _setting("file that gets one JSON line an incident", "")
+    stderr: str = _setting(
+        "`auto`: under `run`, panic texts on the worker's stderr are seen where that changes nothing for it, which costs two "
+        "processes of 1.5 MB; `off`: never",
+        "auto",
+        choices=("auto", "off"),
+    )
     quiet: int = _setting("1 prints neither incidents nor a summary to stderr", 0, low=0, high=1)
     debug: int = _setting("1 prints why the bootstrap could not start, in every Python below", 0, low=0, high=1)
     problems: tuple[str, ...] = ()

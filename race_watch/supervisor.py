@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from race_watch import signal_wait
 from race_watch.child import CommandError, Exit, leave, start
 
 __all__ = ["Child", "CommandError", "Exit", "leave", "spawn"]
@@ -36,7 +37,7 @@ _REPEAT_S = 0.01
 _POLL_S = 0.02
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
+def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None, stderr: int | None = None) -> Child:
     """Start the command.
 
     Call it from the main thread while it is the only one. From here on every signal stays blocked, in threads started
@@ -44,6 +45,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
 
     Args:
         env: None inherits. Its PATH is the one searched.
+        stderr: A descriptor that becomes the command's stderr; None inherits.
 
     Raises:
         CommandError: The command could not be started. Signals and the terminal are as before.
@@ -57,6 +59,8 @@ def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
         os.setpgid(0, 0)
         if terminal is not None and hand_over:
             terminal.give(os.getpid())
+        if stderr is not None:
+            os.dup2(stderr, 2)
         for number in _EVERY_SIGNAL:
             # exec resets handlers as well, but a signal caught between here and there would be lost with them
             if callable(signal.getsignal(number)) or number in _IGNORED_BY_PYTHON:
@@ -92,11 +96,18 @@ class Child:
         self._handed_over = handed_over
         self._exit: Exit | None = None
 
-    def wait(self, on_tick: Callable[[], None] | None = None, tick_s: float = 0.25) -> Exit:
+    def wait(
+        self,
+        on_tick: Callable[[], None] | None = None,
+        tick_s: float = 0.25,
+        on_signal: Callable[[int, int], None] | None = None,
+    ) -> Exit:
         """Forward signals until the child has ended; as PID 1, reap orphans too (and the caller's own children).
 
         Args:
             on_tick: Called about every `tick_s`. Signals wait while it runs.
+            on_signal: Called with each signal before it is forwarded, and its sender's pid: -1 for the kernel, or
+                for a process outside this pid namespace (`docker stop`).
         """
         due = time.monotonic() + tick_s
         while self._exit is None:
@@ -107,7 +118,7 @@ class Child:
                 break
             received = _next_signal(_EVERY_SIGNAL, max(0.0, due - time.monotonic()))
             if received is not None:
-                self._forward(received)
+                self._forward(received, on_signal)
             if time.monotonic() >= due:
                 self._tick(on_tick)
                 due = time.monotonic() + tick_s
@@ -133,7 +144,7 @@ class Child:
                 return status
             self._stop_like_child(os.WSTOPSIG(status))
 
-    def _forward(self, received: _Received) -> None:
+    def _forward(self, received: _Received, on_signal: Callable[[int, int], None] | None) -> None:
         number = received.number
         if number == signal.SIGCHLD or received.is_about_us:
             return
@@ -144,6 +155,8 @@ class Child:
             _next_signal(frozenset({number}), 0.0)
         if number == signal.SIGCONT:
             self._hand_over_again()
+        if on_signal is not None:
+            on_signal(number, received.sender if not received.from_kernel and received.sender else -1)
         send = os.killpg if received.from_kernel and number in _FROM_TERMINAL else os.kill
         # It is not reaped yet, so the pid is still its own; PermissionError: it runs as another user (sudo).
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -235,27 +248,30 @@ class _Terminal:
 
 
 class _Received(NamedTuple):
+    """A signal. `sender` is a pid; 0 where the platform does not tell, or the sender is of another pid namespace."""
+
     number: int
     from_kernel: bool
     is_about_us: bool
+    sender: int
 
 
 def _next_signal(numbers: frozenset[int], timeout_s: float) -> _Received | None:
     """Take one pending signal of the blocked `numbers`, lowest number first."""
     if hasattr(signal, "sigtimedwait"):
-        info = signal.sigtimedwait(numbers, timeout_s)
-        if info is None:
+        taken = signal_wait.take(numbers, timeout_s)
+        if taken is None:
             return None
-        from_kernel = info.si_code > 0
+        from_kernel = taken.code > 0
         # SIGPIPE and SIGXFSZ for a write of ours look like a kill by ourselves; SIGXCPU is our own processor time.
-        ours = info.si_signo == signal.SIGXCPU if from_kernel else info.si_pid == os.getpid()
-        return _Received(info.si_signo, from_kernel, ours)
+        ours = taken.number == signal.SIGXCPU if from_kernel else taken.pid == os.getpid()
+        return _Received(taken.number, from_kernel, ours, taken.pid)
     deadline = time.monotonic() + timeout_s  # macOS: sigwait only, without a time limit or an origin
     while not (pending := signal.sigpending() & numbers):
         if time.monotonic() >= deadline:
             return None
         time.sleep(_POLL_S)
-    return _Received(int(signal.sigwait(pending)), False, False)
+    return _Received(int(signal.sigwait(pending)), False, False, 0)
 
 
 def _stop_ourselves(number: int, everyone: bool) -> bool:

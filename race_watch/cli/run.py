@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
-from race_watch.cli.options import merged, outputs
+from race_watch.cli.options import merged, with_outputs
+from race_watch.events import ChildEnded, ChildSignalled
 from race_watch.journal import directory
 from race_watch.launch import environment, switched_off
 from race_watch.service import WatcherThread, warn
 from race_watch.settings import Settings
+from race_watch.stderr.source import open_stderr
 from race_watch.supervisor import CommandError, leave, spawn
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@outputs
+@with_outputs
 @click.option("--run-dir", metavar="DIR", help="Directory of the journals [a new private one].")
 @click.option("--keep", is_flag=True, help="Keep the journals, for `race-watch report DIR`.")
+@click.option("--no-stderr", is_flag=True, help="Leave the command's stderr alone: panic texts on it are not seen.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(
-    command: tuple[str, ...],
-    metrics_host: str | None,
-    metrics_port: int | None,
-    incidents: str | None,
-    quiet: bool,
-    run_dir: str | None,
-    keep: bool,
-) -> None:
+def run(command: tuple[str, ...], quiet: bool, run_dir: str | None, keep: bool, no_stderr: bool, **outputs: Any) -> None:
     """Run COMMAND and watch it: race-watch run -- python agent.py start
 
     Signals, stdin, the terminal and the exit status pass through. Incidents go to stderr, one line each, and to
@@ -39,23 +35,29 @@ def run(
         if not switched_off() and not quiet:
             warn("RACE_WATCH_WATCHER=none and RACE_WATCH_RUN_DIR are set, so another one watches; its options are in force")
         _become(command)
-    settings = merged(
-        metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=1 if quiet else None, run_dir=run_dir
-    )
+    settings = merged(quiet=1 if quiet else None, run_dir=run_dir, stderr="off" if no_stderr else None, **outputs)
     made, problems = _run_dir(settings)
     if not made:
         warn(problems[-1] + "; running unwatched")
         _become(command)
+    stderr = open_stderr(made, settings.stderr)
     try:
-        child = spawn(command, environment(os.environ, made))
+        child = spawn(command, environment(os.environ, made), stderr.fd)
     except CommandError as error:
         if made != settings.run_dir:
             directory.remove(made)
         warn(str(error))
         sys.exit(error.status)
+    finally:
+        stderr.handed_over()
     watcher = WatcherThread(made, settings, (*settings.problems, *problems), keep=keep)
     watcher.start()
-    ended = child.wait()
+    ended = child.wait(
+        lambda: stderr.poll(watcher.state),
+        on_signal=lambda number, sender: watcher.state(ChildSignalled, child.pid, number, sender),
+    )
+    watcher.state(ChildEnded, child.pid, ended.code if ended.signal is None else -ended.signal, int(ended.core_dumped))
+    stderr.end(watcher.state)
     notes = [f"{os.path.basename(command[0])} ended: {ended.describe()}"]
     if keep:
         notes.append(f"journals kept: race-watch report {made}")

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import click
 
-from race_watch.cli.options import merged, outputs
+from race_watch.cli.options import merged, with_outputs
 from race_watch.journal import directory
 from race_watch.service import WatcherThread
 
 
 @click.command()
-@outputs
+@with_outputs
 @click.option("--run-dir", required=True, metavar="DIR", help="Directory of the journals (RACE_WATCH_RUN_DIR of the worker).")
 @click.option("--keep", is_flag=True, help="Keep the journals of ended processes.")
-def watch(
-    metrics_host: str | None, metrics_port: int | None, incidents: str | None, quiet: bool, run_dir: str, keep: bool
-) -> None:
+def watch(quiet: bool, run_dir: str, keep: bool, **outputs: Any) -> None:
     """Watch the journals of DIR until SIGINT or SIGTERM. The worker runs with RACE_WATCH_WATCHER=none."""
-    settings = merged(metrics_host=metrics_host, metrics_port=metrics_port, incidents=incidents, quiet=1 if quiet else None)
+    settings = merged(quiet=1 if quiet else None, **outputs)
     try:
         directory.claim(directory.use(run_dir))
     except OSError as error:

@@ -10,8 +10,10 @@ from typing import Protocol
 
 from race_watch.detectors import (
     callback_error,
+    growth,
     lost_event,
     orphan_task,
+    process_end,
     room_registry,
     task_destroyed,
     task_exception_lost,
@@ -31,6 +33,7 @@ class Detector(Protocol):
 
 
 MODULES = (
+    process_end,
     orphan_task,
     use_before_connect,
     use_after_dispose,
@@ -39,12 +42,14 @@ MODULES = (
     task_exception_lost,
     task_destroyed,
     lost_event,
+    growth,
 )
 
 
 def build() -> list[Detector]:
     """New detectors, in order of precedence."""
     return [
+        process_end.ProcessEnd(),
         orphan_task.OrphanTask(),
         use_before_connect.UseBeforeConnect(),
         use_after_dispose.UseAfterDispose(),
@@ -53,4 +58,5 @@ def build() -> list[Detector]:
         task_exception_lost.TaskExceptionLost(),
         task_destroyed.TaskDestroyed(),
         lost_event.LostEvent(),
+        growth.Growth(),
     ]

@@ -1,94 +1,129 @@
-"""Prometheus: an own registry on an own port, text or OpenMetrics by negotiation. Never the host's registry."""
+"""Prometheus: an own registry, text or OpenMetrics by negotiation, exemplars in the latter.
+
+The host's registry is left alone unless it is asked for.
+"""
 
 from __future__ import annotations
 
-import errno
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from socketserver import ThreadingMixIn
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+import os
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import REGISTRY, CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from race_watch.metrics import CATALOGUE
-from race_watch.settings import SettingsError
+from race_watch import metrics
+from race_watch.exporters.exchange import Request, Response
+from race_watch.guard import Guard
+from race_watch.totals import Totals, Trace
 
-Snapshot = dict[str, dict[tuple[str, ...], float]]
-
-# How long a supervisor whose command has ended may wait for its server (socketserver's own is ten times that).
-_STOP_S = 0.05
-# A client that says nothing holds a thread no longer than this.
-_SILENCE_S = 10.0
+_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class SnapshotCollector(Collector):
     """Turns the watcher's latest snapshot into metric families, `_created` series left out.
 
-    Args:
-        snapshot: Called for each scrape, in the server's thread.
+    Collected in the thread of whoever scrapes, and in the host's registry too: what fails in here leaves families out.
     """
 
-    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
-        self._snapshot = snapshot
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
 
     def collect(self) -> Iterator[Metric]:
-        values = self._snapshot()
-        for metric in CATALOGUE:
-            family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-            made = family(metric.name, metric.help, labels=metric.labels)
-            for labels, value in sorted(values[metric.name].items()):
-                made.add_metric(labels, value)
-            yield made
+        families: list[Metric] = []
+        Guard("collector", lambda *_: None).wrap(self._fill)(families)
+        yield from families
+
+    def _fill(self, families: list[Metric]) -> None:
+        values, traces = self._totals.snapshot, self._totals.traces
+        for metric in metrics.CATALOGUE:
+            traced = traces if metric in (metrics.INCIDENTS, metrics.OCCURRENCES) else {}
+            families.append(_family(metric, values[metric.name], traced))
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or said nothing is no news for the worker's stderr."""
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _SILENCE_S
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: stderr is the worker's."""
+def _family(metric: metrics.Metric, values: Mapping[tuple[str, ...], float], traces: Mapping[tuple[str, ...], Trace]) -> Metric:
+    if metric.kind == "gauge":
+        gauge = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+        for labels, value in sorted(values.items()):
+            gauge.add_metric(labels, value)
+        return gauge
+    counter = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in sorted(values.items()):
+        counter.add_metric(labels, value, exemplar=_exemplar(traces.get(labels)))
+    return counter
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A running /metrics. `stop()` frees the port."""
-
-    url: str
-    server: WSGIServer
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+def _exemplar(trace: Trace | None) -> Exemplar | None:
+    if trace is None:
+        return None
+    return Exemplar({"trace_id": trace.trace_id, "span_id": trace.span_id}, 1.0, trace.unix_s)
 
 
-def serve(host: str, port: int, snapshot: Callable[[], Snapshot]) -> Endpoint:
-    """Starts the endpoint in a daemon thread.
+def page(totals: Totals) -> Callable[[Request], Response]:
+    """What answers requests for /metrics: the catalogue, and `process_*` of the process that serves it."""
+    registry = CollectorRegistry(auto_describe=True)  # so that `?name[]=` finds them
+    registry.register(SnapshotCollector(totals))
+    ProcessCollector(registry=registry)
+    application = make_wsgi_app(registry)
 
-    Raises:
-        SettingsError: The address cannot be bound.
+    def call(environ: dict[str, str]) -> Response:
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+        body = b"".join(application(environ, lambda status, headers: started.append((status, headers))))
+        status, headers = started[0]
+        named = dict(headers)
+        kind = named.pop("Content-Type", "text/plain; charset=utf-8")
+        return Response(int(status.split()[0]), kind, body, (*named.items(), ("Vary", "Accept, Accept-Encoding")))
+
+    def answer(request: Request) -> Response:
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": request.path,
+            "QUERY_STRING": request.query,
+            # In one line: it comes back in the content type.
+            "HTTP_ACCEPT": " ".join(request.headers.get("Accept", "").split()),
+            "HTTP_ACCEPT_ENCODING": request.headers.get("Accept-Encoding", ""),
+        }
+        try:
+            return call(environ)
+        except (TypeError, ValueError):
+            # prometheus_client's answer to an `Accept` with a version that is none.
+            return call({**environ, "HTTP_ACCEPT": ""})
+
+    return answer
+
+
+class DefaultRegistry:
+    """The same collector in prometheus_client's own registry, where livekit-agents' /metrics shows it.
+
+    Only where the watcher is a thread of the worker. In multiprocess mode that registry is not what /metrics shows, and every
+    process would bring the same numbers: then it is left alone.
     """
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotCollector(snapshot))
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        listening = type("Server", (_Server,), {"address_family": family})
-        server: WSGIServer = make_server(host, port, make_wsgi_app(registry), listening, _Handler)
-    except (OSError, OverflowError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        hint = "--metrics-port 0 takes a free port" if taken else "--metrics-host is an address of this machine"
-        raise SettingsError(f"no metrics: cannot listen on {host}:{port}: {reason} ({hint})") from None
-    threading.Thread(target=server.serve_forever, args=(_STOP_S,), name="race_watch-metrics", daemon=True).start()
-    shown = f"[{host}]" if ":" in host else host
-    return Endpoint(f"http://{shown}:{server.server_port}/metrics", server)
+
+    def __init__(self, totals: Totals, warn: Callable[[str], None]) -> None:
+        self._collector = SnapshotCollector(totals)
+        self._warn = warn
+        self._registered = False
+        if self._multiprocess():
+            return
+        try:
+            REGISTRY.register(self._collector)
+            self._registered = True
+        except ValueError:
+            warn("not in the default registry: another copy of race_watch in this process is")
+
+    def check(self) -> None:
+        """Leaves when multiprocess mode has been switched on since: livekit-agents does so when its worker is made."""
+        if self._registered and self._multiprocess():
+            self.leave()
+
+    def leave(self) -> None:
+        """Takes the collector out again."""
+        if self._registered:
+            self._registered = False
+            REGISTRY.unregister(self._collector)
+
+    def _multiprocess(self) -> bool:
+        found = _MULTIPROCESS in os.environ or _MULTIPROCESS.lower() in os.environ
+        if found:
+            self._warn(f"not in the default registry: {_MULTIPROCESS} is set, and multiprocess mode shows no collectors")
+        return found

@@ -26,6 +26,7 @@ from race_watch.hooks.tasks import coroutine_name
 
 NAME = "asyncio_loops"
 TARGET = "asyncio.base_events"
+ALSO = ("uvloop",)
 SUPPORTED = "CPython 3.10 to 3.14, uvloop 0.17 on"
 
 _NEVER_RETRIEVED = "exception was never retrieved"

@@ -19,6 +19,7 @@ from race_watch.hooks.patching import Patches
 
 NAME = "asyncio_tasks"
 TARGET = "asyncio.base_events"
+ALSO = ("uvloop",)
 SUPPORTED = "CPython 3.10 to 3.14, uvloop 0.17 on"
 
 

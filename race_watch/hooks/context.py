@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from race_watch.hooks.counting import Counting
 from race_watch.hooks.exceptions import Exceptions
 from race_watch.hooks.recorder import Recorder
 from race_watch.hooks.resources import Resources
@@ -35,6 +36,8 @@ class Context:
     Attributes:
         pid: Renewed after a fork.
         when_loop_born: Called, in the thread that made it, for each new event loop.
+        when_forked: Called once in a fork's child; lets go of what is its parent's.
+        end_stated_by: The process that has stated its end; a fork's child finds its parent's pid here.
     """
 
     recorder: Recorder
@@ -42,9 +45,12 @@ class Context:
     rooms: Rooms
     tasks: Tasks
     resources: Resources
+    counting: Counting
     reporting: Reporting = field(default_factory=Reporting)
     pid: int = field(default_factory=os.getpid)
     when_loop_born: Callable[[], None] | None = None
+    when_forked: Callable[[], None] | None = None
+    end_stated_by: int = 0
 
 
 _armed: Context | None = None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from race_watch.events import LIST_SEP, ConstructorFailed, clean
+from race_watch.events import LIST_SEP, ConstructorFailed, RequestSent, clean
 from race_watch.guard import Guard
 from race_watch.hooks.context import Context
 from race_watch.hooks.patching import Patches
@@ -25,6 +25,27 @@ NAME = "ffi_requests"
 TARGET = "livekit.rtc"
 SUPPORTED = "livekit 0.18 to 1.2"
 
+# Requests that begin or end something, as opposed to those that move media and data, of which there are hundreds a second. They
+# are stated before they are made: the one that ends the process is the last of its journal.
+_OF_LIFECYCLES = frozenset(
+    (
+        "connect",
+        "disconnect",
+        "dispose",
+        "publish_track",
+        "unpublish_track",
+        "create_audio_track",
+        "create_video_track",
+        "new_audio_source",
+        "new_video_source",
+        "new_audio_stream",
+        "new_video_stream",
+        "audio_stream_from_participant",
+        "video_stream_from_participant",
+        "ready_for_room_event",
+        "set_subscribed",
+    )
+)
 _STARTS_TASKS = frozenset(("create_task", "ensure_future"))
 
 
@@ -33,9 +54,13 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
     from livekit.rtc._ffi_client import FfiClient
 
     refused = guard.wrap(lambda error, request: _refused(context, error, request))
+    sent = guard.wrap(lambda request, name: _sent(context, request, name))
 
     def wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
         def request(self: Any, req: Any) -> Any:
+            name = req.WhichOneof("message")
+            if name in _OF_LIFECYCLES:
+                sent(req, name)
             try:
                 return original(self, req)
             except AssertionError as error:
@@ -79,10 +104,17 @@ def _wrap_constructor(context: Context, guard: Guard, original: Callable[..., No
     return __init__
 
 
-def _refused(context: Context, error: BaseException, request: Any) -> None:
-    if context.exceptions.suppressed(error):
-        return
-    name = request.WhichOneof("message") or ""
+def _sent(context: Context, request: Any, name: str) -> None:
+    context.recorder.state(RequestSent, _room_and_sid(context, request, name)[0], _kind(name))
+
+
+def _kind(name: str) -> str:
+    """`PublishTrack` of `publish_track`, as the native library names it in its log."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _room_and_sid(context: Context, request: Any, name: str) -> tuple[int, str]:
+    """The room and the track that the request's fields name, or the room of the code that makes it."""
     message = getattr(request, name) if name else None
     room, sid = 0, ""
     for field in message.DESCRIPTOR.fields if message is not None else ():
@@ -90,13 +122,21 @@ def _refused(context: Context, error: BaseException, request: Any) -> None:
             room = room or context.rooms.of_handle(getattr(message, field.name))
         elif field.name in ("track_sid", "publication_sid"):
             sid = clean(getattr(message, field.name))
+    return room or context.rooms.around(), sid
+
+
+def _refused(context: Context, error: BaseException, request: Any) -> None:
+    if context.exceptions.suppressed(error):
+        return
+    name = request.WhichOneof("message") or ""
+    room, sid = _room_and_sid(context, request, name)
     dispatch = context.rooms.dispatch
     where = Where(
-        room=room or context.rooms.around(),
+        room=room,
         event=dispatch.event,
         identity=dispatch.identity,
         track_sid=sid,
-        request="".join(part.capitalize() for part in name.split("_")),
+        request=_kind(name),
         task=context.tasks.describe(context.tasks.current()),
     )
     context.exceptions.see(error, "ffi_request", where, on_its_way=True)

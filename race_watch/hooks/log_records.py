@@ -17,6 +17,7 @@ from weakref import ref
 
 from race_watch.events import FfiErrorLogged, clean
 from race_watch.guard import Guard
+from race_watch.hooks.children import AGENTS_LOGGER, agents_said
 from race_watch.hooks.context import Context, armed
 from race_watch.hooks.exceptions import MARK, attributes
 from race_watch.hooks.patching import Patches
@@ -122,6 +123,8 @@ def _state(context: Context, record: logging.LogRecord, template: str, of_intere
     if isinstance(error, BaseException):
         if (of_interest or MARK in attributes(error)) and not context.exceptions.suppressed(error):
             _state_exception(context, record, error, template)
+    elif record.name == AGENTS_LOGGER:
+        agents_said(context, record, template)
     elif template == _FFI_TEMPLATE and of_interest and type(record.args) is tuple and len(record.args) == 4:
         _state_native(context, record.args[3])
     if of_interest:

@@ -15,15 +15,25 @@ class Patches:
 
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any, Any]] = []
+        self._undo: list[Callable[[], object]] = []
 
-    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    def on_undo(self, take_back: Callable[[], object]) -> None:
+        """For what is registered somewhere instead of replaced."""
+        self._undo.append(take_back)
+
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any], builtin: Any = _ABSENT) -> None:
         """Sets `owner.name` to `make(original)`, which must be a plain function or a property as the original is.
+
+        Args:
+            builtin: The builtin function that a module's own code means by the name.
 
         Raises:
             AttributeError: The target is missing, that is, the foreign library has changed.
         """
         before = vars(owner).get(name, _ABSENT)
-        original: Any = before if isinstance(before, property) else getattr(owner, name)
+        original: Any = before if isinstance(before, property) else getattr(owner, name, builtin)
+        if original is _ABSENT:
+            raise AttributeError(name)
         replacement = make(original)
         if isinstance(replacement, types.FunctionType):
             # For `inspect`, `pickle`, `repr` and subclasses it is the original.
@@ -38,6 +48,8 @@ class Patches:
             The attributes that somebody else has wrapped since: ours stay underneath, inert.
         """
         left = []
+        while self._undo:
+            self._undo.pop()()
         while self._done:
             owner, name, before, replacement = self._done.pop()
             if vars(owner).get(name) is not replacement:

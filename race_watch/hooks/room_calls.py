@@ -15,6 +15,7 @@ from typing import Any
 
 from race_watch.events import LIST_SEP, CallEnded, CallStarted, RoomConnected, RoomNamed, clean
 from race_watch.guard import Guard
+from race_watch.hooks.access_token import token_room
 from race_watch.hooks.context import Context
 from race_watch.hooks.patching import Patches
 from race_watch.hooks.rooms import Where
@@ -23,6 +24,8 @@ NAME = "room_calls"
 TARGET = "livekit.rtc"
 SUPPORTED = "livekit 0.18 to 1.2"
 
+# The argument of a call that is looked at: its place and its name.
+_LOOKED_AT = {"connect": (1, "token"), "unpublish_track": (0, "track_sid")}
 _NAME_KEPT = 128
 _PRESENT_KEPT = 16
 
@@ -41,7 +44,7 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
 
         async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             number = calls.next()
-            started(number, self, method, args or tuple(kwargs.values()))
+            started(number, self, method, args, kwargs)
             outcome = "cancelled"
             try:
                 result = await original(self, *args, **kwargs)
@@ -97,9 +100,15 @@ class _Calls:
         handle = getattr(owner, "_ffi_handle", None)
         return rooms.of_handle(handle.handle) if handle is not None else 0
 
-    def started(self, number: int, owner: Any, method: str, args: tuple[Any, ...]) -> None:
-        sid = args[0] if method == "unpublish_track" and args and type(args[0]) is str else ""
-        self._context.recorder.state(CallStarted, number, self._room(owner), method, clean(sid))
+    def started(self, number: int, owner: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if method == "disconnect":
+            self._context.rooms.leaves(owner, leaving=True)
+        given = _argument(method, args, kwargs)
+        room = self._room(owner)
+        self._context.recorder.state(CallStarted, number, room, method, clean(given) if method == "unpublish_track" else "")
+        name = token_room(given) if method == "connect" else ""
+        if name:
+            self._context.recorder.state(RoomNamed, room, clean(name)[:_NAME_KEPT])
 
     def ended(self, number: int, owner: Any, method: str, outcome: str) -> None:
         context = self._context
@@ -109,6 +118,8 @@ class _Calls:
             local = owner._local_participant
             identity = context.recorder.identity(local._info.identity if local is not None else "")
             context.rooms.connected(owner)
+            context.resources.handles.of_room(owner._ffi_handle.handle, room)
+            context.counting.start()
             # From now on they are taken out of texts.
             present = [context.recorder.identity(remote) for remote in list(owner._remote_participants)]
             context.recorder.state(
@@ -120,12 +131,24 @@ class _Calls:
                 len(present),
                 LIST_SEP.join(present[:_PRESENT_KEPT]),
             )
-        elif method == "disconnect" and not owner.isconnected():
+        elif method == "disconnect":
             # Cancelled or refused, it leaves the room as connected as it was.
-            context.rooms.disconnected(owner)
+            if not owner.isconnected():
+                context.rooms.disconnected(owner)
+            context.rooms.leaves(owner, leaving=False)
+        if method == "connect":
+            context.rooms.tally.connects += 1
+            context.rooms.tally.connects_cancelled += outcome == "cancelled"
         context.recorder.state(CallEnded, number, room, method, outcome)
         if method in ("connect", "disconnect"):
             context.resources.sample(now=True)
+
+
+def _argument(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The argument that is looked at, empty where there is none or it is no string."""
+    place, name = _LOOKED_AT.get(method, (len(args), ""))
+    given = args[place] if len(args) > place else kwargs.get(name)
+    return given if type(given) is str else ""
 
 
 def _too_early(context: Context, error: BaseException, room: Any) -> None:

@@ -129,6 +129,8 @@ def _done(context: Context) -> Callable[[Any, Any], None]:
         if name in _EDGES:
             if name == "disconnected":
                 context.rooms.disconnected(room)
+            elif name == "participant_disconnected":
+                context.rooms.departed(room)
             context.resources.sample()
 
     return done

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 NO_TASK = ("", "", "", "")
 
@@ -67,6 +67,19 @@ class Dispatch:
         return self.now.get(get_ident(), _OUTSIDE)[3]
 
 
+class Tally:
+    """Totals since the process began, as `ResourcesSampled` has them. Written in the threads of loops, at lifecycle edges."""
+
+    __slots__ = ("connects", "connects_cancelled", "participants_departed", "rooms_ended", "server_leaves")
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.connects_cancelled = 0
+        self.rooms_ended = 0
+        self.participants_departed = 0
+        self.server_leaves = 0
+
+
 _SEVERAL = -1
 # The room that this task, or the one it was started by, has connected; _SEVERAL where it has connected more at a time.
 _joined: ContextVar[int] = ContextVar("race_watch_room", default=0)
@@ -77,12 +90,14 @@ class Rooms:
 
     def __init__(self) -> None:
         self.dispatch = Dispatch()
+        self.tally = Tally()
         self._next = itertools.count(1).__next__
         self._count = 0
         # The room that was last asked for: nearly always the one that is asked for next, and 60 ns nearer.
         self._last: tuple[ref[Any] | None, int] = (None, 0)
         self._numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._connected: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._leaving: WeakSet[Any] = WeakSet()
 
     def number(self, room: Any) -> int:
         """The room's number; given on first sight."""
@@ -103,12 +118,37 @@ class Rooms:
         _joined.set(_SEVERAL if others or before == _SEVERAL else number)
         return number
 
+    def leaves(self, room: Any, *, leaving: bool) -> None:
+        """The application has begun to disconnect the room, or has not got to the end of it."""
+        (self._leaving.add if leaving else self._leaving.discard)(room)
+
     def disconnected(self, room: Any) -> None:
-        self._connected.pop(room, None)
+        """Whichever comes first counts: the event, or the end of the application's call."""
+        if self._connected.pop(room, None) is None:
+            return
+        self.tally.rooms_ended += 1
+        self.tally.participants_departed += len(room._remote_participants)
+        if room not in self._leaving:
+            self.tally.server_leaves += 1
+
+    def departed(self, room: Any) -> None:
+        """A remote participant has left the room. Those who are still in it when it ends leave with it."""
+        if room in self._connected:
+            self.tally.participants_departed += 1
 
     def live(self) -> list[Any]:
         """The connected rooms."""
         return _alive(self._connected)
+
+    def connected_now(self) -> list[tuple[Callable[[], Any], int]]:
+        """The connected rooms as weak references, with their numbers."""
+        return _copied(self._connected)
+
+    def forked(self) -> None:
+        """In a fork's child, which has connected none of its parent's rooms."""
+        self.tally = Tally()
+        self._connected.clear()
+        self._leaving.clear()
 
     def of_handle(self, handle: int) -> int:
         """The room that a native handle is of: its own, its local participant's, or a track's that it knows; else 0."""

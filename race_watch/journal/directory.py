@@ -5,21 +5,38 @@ Never a shared directory: truncating a mapped file kills its writer with SIGBUS,
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
 import time
+from collections.abc import Iterable
 
-from race_watch.journal.layout import SUFFIX
+from race_watch.journal.layout import PROGRESS_FILE, SUFFIX, UNFINISHED
 
 PREFIX = "race-watch-"
 KEY_FILE = "key"
 KEY_BYTES = 16
+# What may stand in the directory beside the journals.
+_OURS = frozenset((KEY_FILE, PROGRESS_FILE, PROGRESS_FILE + UNFINISHED))
 _SHM = "/dev/shm"
 # A container's /dev/shm is 64 MiB unless somebody raised it: too small for 50 jobs, and it is charged to their memory.
 _SHM_FREE_BYTES = 512 * 1024 * 1024
-# What a killed supervisor left behind stays this long for `race-watch report`, then the next one removes it.
+# What killed supervisors left behind stays this long for `race-watch report`, and so many of it; then the next ones remove it.
 _LEFT_BEHIND_S = 24 * 3600
+_LEFT_BEHIND_MOST = 16
+_SWEPT_AT_ONCE = 2
+# A directory that is so young may have no journal yet.
+_YOUNG_S = 60.0
+# Files are locked or have their name microseconds after they were made; one that is so old and is not locked never will.
+_UNFINISHED_S = 10.0
+
+# What may stand in a directory that nobody watches, or whose watcher keeps everything: so many journals, and so many bytes.
+JOURNALS_KEPT = 1024
+JOURNALS_KEPT_BYTES = 1024 * 1024 * 1024
+# What a process that starts does about it at most: a removal takes 20 to 300 us, a look 5.
+_REMOVED_AT_ONCE = 16
+_LOOKED_AT = 256
 
 
 def create() -> str:
@@ -89,11 +106,46 @@ def claim(path: str) -> int:
     return handle
 
 
+def make_room(journal: str, journal_bytes: int) -> int:
+    """Removes the oldest journals of ended processes where there are too many for this one, which is about to be made.
+
+    As a rule there are not, and it costs the listing of the directory. Those of living processes stay, however many.
+
+    Returns:
+        How many were removed.
+    """
+    path, own_name = os.path.split(journal)
+    kept = min(JOURNALS_KEPT, JOURNALS_KEPT_BYTES // journal_bytes)
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return 0
+    if len(names) < kept:
+        return 0
+    journals = [name for name in names if name.endswith((SUFFIX, SUFFIX + UNFINISHED))]
+    too_many = min(len(journals) + 1 - kept, _REMOVED_AT_ONCE)
+    removed = 0
+    for name in sorted(journals, key=lambda name: _started(name, own_name))[:_LOOKED_AT]:
+        if removed >= too_many:
+            break
+        removed += _unlink_ended(os.path.join(path, name))
+    return removed
+
+
+def clear_unfinished(path: str, names: Iterable[str]) -> None:
+    """Removes what killed processes have left of files that they were making; `names` are what the directory holds."""
+    for name in names:
+        if _is_unfinished(name):
+            _unlink_ended(os.path.join(path, name))
+
+
 def remove(path: str) -> None:
     """Removes the directory if it holds no journals any more; otherwise leaves it as it is."""
     try:
-        if os.listdir(path) == [KEY_FILE]:
-            os.unlink(os.path.join(path, KEY_FILE))
+        names = os.listdir(path)
+        if all(name in _OURS or (_is_unfinished(name) and not _held(os.path.join(path, name))) for name in names):
+            for name in names:
+                os.unlink(os.path.join(path, name))
         os.rmdir(path)
     except OSError:
         # Journals of processes that are still running, or somebody else's files: theirs to keep.
@@ -130,30 +182,58 @@ def _write_key(path: str) -> None:
 
 
 def _sweep(parent: str) -> None:
-    """Removes the directories of workers that ended long ago without a watcher to clean up after them."""
+    """Removes directories of workers that ended without a watcher to clean up after them, the oldest first."""
+    ages = []
     try:
-        names = os.listdir(parent)
+        for name in os.listdir(parent):
+            path = os.path.join(parent, name)
+            if name.startswith(PREFIX) and stat.S_ISDIR((found := os.lstat(path)).st_mode) and found.st_uid == os.geteuid():
+                ages.append((time.time() - found.st_mtime, path))
     except OSError:
+        # Somebody else sweeps, too.
         return
-    for name in names:
-        path = os.path.join(parent, name)
-        try:
-            found = os.lstat(path)
-            old = time.time() - found.st_mtime > _LEFT_BEHIND_S
-            if not (name.startswith(PREFIX) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and old):
-                continue
-            journals = [os.path.join(path, entry) for entry in os.listdir(path) if entry.endswith(SUFFIX)]
-            if not any(_held(journal) for journal in journals):
-                for journal in journals:
-                    os.unlink(journal)
-                remove(path)
-        except OSError:
-            continue
+    swept = 0
+    for newer, (age_s, path) in reversed(list(enumerate(sorted(ages)))):
+        if swept < _SWEPT_AT_ONCE and age_s > (_LEFT_BEHIND_S if newer < _LEFT_BEHIND_MOST else _YOUNG_S):
+            swept += _remove_ended(path)
+
+
+def _remove_ended(path: str) -> bool:
+    """Removes a directory with its journals unless one of their writers lives, and says whether it is gone."""
+    with contextlib.suppress(OSError):
+        journals = [os.path.join(path, entry) for entry in os.listdir(path) if entry.endswith(SUFFIX)]
+        if not any(_held(journal) for journal in journals):
+            for journal in journals:
+                os.unlink(journal)
+            remove(path)
+    return not os.path.lexists(path)
+
+
+def _is_unfinished(name: str) -> bool:
+    return name.endswith(SUFFIX + UNFINISHED) or name.startswith(KEY_FILE + ".")
+
+
+def _started(name: str, own_name: str) -> tuple[bool, int]:
+    """Sorts journals by the start of their processes, as their names say: earlier boots first, then by clock ticks."""
+    boot, _, rest = name.partition("-")
+    ticks = rest.partition("-")[0]
+    return boot == own_name.partition("-")[0], int(ticks) if ticks.isdecimal() else 0
+
+
+def _unlink_ended(file: str) -> bool:
+    """Removes a file whose maker is gone, and says whether it was."""
+    with contextlib.suppress(OSError):
+        # Between its making and its locking nothing tells that its maker lives.
+        young = _is_unfinished(os.path.basename(file)) and time.time() - os.lstat(file).st_mtime < _UNFINISHED_S
+        if not young and not _held(file):
+            os.unlink(file)
+            return True
+    return False
 
 
 def _held(journal: str) -> bool:
     """Whether the journal's writer is alive."""
-    handle = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

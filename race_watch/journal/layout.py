@@ -16,6 +16,10 @@ import struct
 MAGIC = b"RWJOURNL"
 VERSION = 1
 SUFFIX = ".rwj"
+# Behind the name of a file that is being made.
+UNFINISHED = ".new"
+# Beside the journals: what the watchers have told already.
+PROGRESS_FILE = "progress"
 
 # magic, version, slot bytes, slot count, pid, parent pid, identity length, boot id, start ticks, nonce, wall ns, monotonic ns
 HEADER = struct.Struct("<8sHHIIII16sQ8sqq")

@@ -21,6 +21,8 @@ from race_watch.records import Process, Record
 _PATIENCE_POLLS = 8
 _LOOK_AHEAD = 16
 
+ZOMBIE = "Z"
+
 
 class JournalError(Exception):
     """A file that is not a journal of this layout; the text is one line."""
@@ -28,6 +30,9 @@ class JournalError(Exception):
 
 class JournalReader:
     """Follows one journal.
+
+    Attributes:
+        last_s: When the last record that was read was stated, in monotonic seconds; 0 before there was one.
 
     Raises:
         JournalError: The file is not a journal that this version can read.
@@ -40,6 +45,7 @@ class JournalReader:
         self.lost_torn = 0
         self.lost_malformed = 0
         self.records_read = 0
+        self.last_s = 0.0
         self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             size = os.fstat(self._fd).st_size
@@ -69,6 +75,19 @@ class JournalReader:
             return True
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         return False
+
+    def writer_state(self) -> str:
+        """The state, as in /proc, of the very process that made the journal; empty if it is not of this boot and pid namespace.
+
+        A zombie has let go of everything; its parent has not asked for it yet.
+        """
+        try:
+            with open(f"/proc/{self.process.pid}/stat", "rb") as file:
+                # The second field is the command in parentheses and may hold spaces and parentheses itself.
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return ""
+        return fields[0].decode() if fields[0] != b"X" and int(fields[19]) == self.process.start_ticks else ""
 
     def counters(self) -> dict[str, int]:
         """The writer's counters by name."""
@@ -186,7 +205,8 @@ class JournalReader:
         except ValueError:
             self.lost_malformed += 1
             return
-        found.append(Record(self.process, first, slot.t_ns / 1e9, event))
+        self.last_s = slot.t_ns / 1e9
+        found.append(Record(self.process, first, self.last_s, event))
 
     def _join(self, first: int, part: int, piece: bytes) -> bool:
         """Adds a piece to the long record that begins at `first`; False if one before it was lost, and so is the record."""

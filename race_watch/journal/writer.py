@@ -47,7 +47,7 @@ class Journal:
         self.nonce = nonce
         slots = max(1, (size - layout.HEADER_BYTES) // layout.SLOT_BYTES)
         self._bytes = layout.HEADER_BYTES + slots * layout.SLOT_BYTES
-        temporary = path + ".new"
+        temporary = path + layout.UNFINISHED
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             # The lock says "alive" to the reader. It belongs to the open file, which the map keeps open.

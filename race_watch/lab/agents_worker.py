@@ -11,6 +11,7 @@ import asyncio
 import gc
 import math
 import os
+import signal
 from collections.abc import Awaitable, Callable
 
 import livekit.rtc as rtc
@@ -21,6 +22,7 @@ from livekit.rtc._proto import ffi_pb2
 
 SAMPLE_RATE = 48_000
 GHOST_SID = "TR_ghost"
+MEMORY_LIMIT_MB = 700
 
 
 async def publish(ctx: JobContext) -> rtc.LocalTrackPublication:
@@ -70,7 +72,33 @@ async def lost_task(ctx: JobContext, publication: rtc.LocalTrackPublication) -> 
 
 
 async def abort(ctx: JobContext, publication: rtc.LocalTrackPublication) -> None:
-    os.abort()
+    """A panic of the native library, which has been an abort since livekit 1.1.2: resampling to no channels divides by zero."""
+    new = ffi_pb2.FfiRequest()
+    new.new_audio_resampler.SetInParent()
+    resampler = FfiClient.instance.request(new).new_audio_resampler.resampler.handle.id
+    resample = ffi_pb2.FfiRequest()
+    resample.remix_and_resample.resampler_handle = resampler
+    resample.remix_and_resample.buffer.CopyFrom(rtc.AudioFrame.create(SAMPLE_RATE, 1, SAMPLE_RATE // 100)._proto_info())
+    resample.remix_and_resample.num_channels = resample.remix_and_resample.sample_rate = 0
+    FfiClient.instance.request(resample)
+
+
+async def killed(ctx: JobContext, publication: rtc.LocalTrackPublication) -> None:
+    """Somebody kills the job's process and says nothing."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def terminated(ctx: JobContext, publication: rtc.LocalTrackPublication) -> None:
+    """SIGTERM for the whole process group: the worker's main process would drain, its job dies of it."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(5)
+
+
+async def hoard(ctx: JobContext, publication: rtc.LocalTrackPublication) -> None:
+    """More memory than the worker allows a job: its supervisor kills it."""
+    hoarded = bytearray(os.urandom(1 << 20)) * (MEMORY_LIMIT_MB + 100)
+    await asyncio.sleep(30)
+    del hoarded
 
 
 async def preconnect(ctx: JobContext) -> None:
@@ -85,6 +113,9 @@ BEHAVIOURS: dict[str, Callable[[JobContext, rtc.LocalTrackPublication], Awaitabl
     "dead_track": dead_track,
     "lost_task": lost_task,
     "abort": abort,
+    "killed": killed,
+    "terminated": terminated,
+    "hoard": hoard,
 }
 
 
@@ -108,7 +139,14 @@ def unloaded() -> float:
 def main() -> None:
     # A room whose job is refused stays without an agent. The worker refuses above its threshold, which with one idle
     # process a single job on its way reaches; the server passes over a worker on a busy machine. So neither is said.
-    server = AgentServer(host="127.0.0.1", port=0, num_idle_processes=1, load_threshold=math.inf, load_fnc=unloaded)
+    server = AgentServer(
+        host="127.0.0.1",
+        port=0,
+        num_idle_processes=1,
+        load_threshold=math.inf,
+        load_fnc=unloaded,
+        job_memory_limit_mb=MEMORY_LIMIT_MB,
+    )
     server.rtc_session(entrypoint)
     cli.run_app(server)
 

@@ -94,4 +94,51 @@ SIGNATURES = (
             },
         ),
     ),
+    Signature(
+        id="job-signals-lost-in-forkserver",
+        title="A job was ended by a signal that it is meant to ignore or to handle",
+        package="livekit-agents",
+        upstream="livekit/agents#7336",
+        advice="Send SIGTERM to the worker's main process only, never to its process group: under the forkserver its jobs do "
+        "not ignore it. No release fixes it.",
+        forms=tuple(
+            Form(
+                "process_killed",
+                "sdk",
+                "",
+                None,
+                Match(evidence=(("reason", "terminated"), ("signal", name), ("job_start", "fork"))),
+            )
+            for name in ("SIGTERM", "SIGUSR1")
+        ),
+        matching=(
+            {
+                "category": "process_killed",
+                "evidence": {"reason": "terminated", "signal": "SIGTERM", "job_start": "fork", "phase": "idle"},
+            },
+            {
+                "category": "process_killed",
+                "evidence": {"reason": "terminated", "signal": "SIGUSR1", "job_start": "fork", "phase": "idle"},
+            },
+        ),
+        other=(
+            {
+                "category": "process_killed",
+                "evidence": {"reason": "supervisor_kill", "signal": "SIGUSR1", "job_start": "fork"},
+            },
+            {"category": "process_killed", "evidence": {"reason": "terminated", "signal": "SIGTERM", "job_start": "spawn"}},
+        ),
+    ),
+    Signature(
+        id="panic-ends-thread-executor",
+        title="Native code ended a worker that runs its jobs in threads: every job went with it",
+        package="livekit-agents",
+        upstream="",
+        advice="Use JobExecutorType.PROCESS, where a native abort ends one job: with THREAD it ends them all.",
+        forms=(Form("native_abort", "native", "", None, Match(evidence=(("executor", "thread"),))),),
+        matching=(
+            {"category": "native_abort", "evidence": {"reason": "native_abort", "signal": "SIGABRT", "executor": "thread"}},
+        ),
+        other=({"category": "native_abort", "evidence": {"reason": "native_abort", "signal": "SIGABRT"}},),
+    ),
 )

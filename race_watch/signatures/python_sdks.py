@@ -252,7 +252,7 @@ SIGNATURES = (
                 "sdk",
                 "<=1.1.13",
                 "1.1.14",
-                Match(constructor="livekit.rtc.audio_stream.AudioStream"),
+                Match(evidence=(("constructor", "livekit.rtc.audio_stream.AudioStream"),)),
             ),
         ),
         matching=(

@@ -19,7 +19,7 @@ class Match:
         innermost: `path:function` of the innermost LiveKit frame.
         frames: `path:function`s that must all be among the frames.
         message: The exact (scrubbed) message.
-        constructor: Class whose constructor failed.
+        evidence: (key, text) pairs: the finding must have evidence of that key, with the text in it.
     """
 
     event: str | None = None
@@ -28,7 +28,7 @@ class Match:
     innermost: str | None = None
     frames: tuple[str, ...] = ()
     request: tuple[str, ...] | None = None
-    constructor: str | None = None
+    evidence: tuple[tuple[str, str], ...] = ()
 
     def holds(self, finding: Finding) -> bool:
         functions = {function_of(frame) for frame in finding.frames}
@@ -39,7 +39,7 @@ class Match:
             and (self.innermost is None or finding.component == self.innermost)
             and functions.issuperset(self.frames)
             and (self.request is None or finding.request in self.request)
-            and (self.constructor is None or finding.evidence.get("constructor") == self.constructor)
+            and all(key in finding.evidence and text in finding.evidence[key] for key, text in self.evidence)
         )
 
 

@@ -6,12 +6,13 @@ PYTHONPATH), because the hooks are global. CPU time only: it does not grow while
 
 from __future__ import annotations
 
-from tests.benchmarks import exceptions, journal, log_records, memory, room_events, startup, tasks
+from tests.benchmarks import counts, exceptions, journal, log_records, memory, room_events, startup, tasks
 
 ROWS = (
     *tasks.ROWS,
     *log_records.ROWS,
     *room_events.ROWS,
+    *counts.ROWS,
     *exceptions.ROWS,
     *journal.ROWS,
     *startup.ROWS,

@@ -103,7 +103,7 @@ def handles() -> int:
     """The gauge of this process; -1 without race_watch."""
     agent = sys.modules.get("race_watch.agent")
     current = agent.current() if agent is not None else None
-    return current.context.resources.handles if current is not None else -1
+    return len(current.context.resources.handles.live) if current is not None else -1
 
 
 async def collected() -> int:

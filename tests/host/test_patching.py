@@ -179,7 +179,18 @@ print(hasattr(make, "__wrapped__"))
     assert (bare.splitlines()[1], watched.splitlines()[1]) == ("False", "True")
 
 
-HOOKS = {"log_records", "asyncio_loops", "asyncio_tasks", "resources", "ffi_requests", "room_calls", "room_events"}
+HOOKS = {
+    "log_records",
+    "process_end",
+    "asyncio_loops",
+    "asyncio_tasks",
+    "ffi_handles",
+    "counting",
+    "ffi_panics",
+    "ffi_requests",
+    "room_calls",
+    "room_events",
+}
 # What a new version of livekit may lack -> the file it is taken out of, how, and the hooks that need it.
 MISSING = {
     "Room.connect": ("room", "del Room.connect", {"room_calls"}),
@@ -190,7 +201,7 @@ MISSING = {
     "LocalParticipant.unpublish_track": ("participant", "del LocalParticipant.unpublish_track", {"room_calls"}),
     "FfiClient.request": ("_ffi_client", "del FfiClient.request", {"ffi_requests"}),
     "FfiClient": ("_ffi_client", "FfiClient = None", {"ffi_requests"}),
-    "FfiHandle.dispose": ("_ffi_client", "del FfiHandle.dispose", {"resources"}),
+    "FfiHandle.dispose": ("_ffi_client", "del FfiHandle.dispose", {"ffi_handles"}),
     "FfiHandle.mark_consumed (before 1.1.21)": ("_ffi_client", "del FfiHandle.mark_consumed", set()),
     "module room": ("__init__", "import sys; sys.modules['livekit.rtc.room'] = None", {"room_calls", "room_events"}),
     "nothing": ("__init__", "", set()),

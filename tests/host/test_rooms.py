@@ -111,6 +111,60 @@ def test_only_room_is_meant_where_nothing_tells() -> None:
     alone(body)
 
 
+def tally(rooms: Rooms) -> tuple[int, int, int]:
+    return rooms.tally.rooms_ended, rooms.tally.participants_departed, rooms.tally.server_leaves
+
+
+def test_room_ends_once_and_those_in_it_depart_with_it() -> None:
+    rooms, room = Rooms(), Room(jane=Participant(1), joe=Participant(2), ann=Participant(3))
+
+    def body() -> None:
+        rooms.departed(room)
+        assert tally(rooms) == (0, 0, 0)
+        rooms.connected(room)
+        del room._remote_participants["joe"]
+        rooms.departed(room)
+        assert tally(rooms) == (0, 1, 0)
+        rooms.leaves(room, leaving=True)
+        rooms.disconnected(room)
+        rooms.disconnected(room)
+        rooms.departed(room)
+        assert tally(rooms) == (1, 3, 0)
+
+    alone(body)
+
+
+def test_room_that_ends_without_the_application_is_a_server_leave() -> None:
+    rooms, server, own, refused = Rooms(), Room(), Room(), Room()
+
+    def body() -> None:
+        for room in (server, own, refused):
+            rooms.connected(room)
+        rooms.leaves(own, leaving=True)
+        rooms.leaves(refused, leaving=True)
+        rooms.leaves(refused, leaving=False)
+        for room in (server, own, refused):
+            rooms.disconnected(room)
+        assert tally(rooms) == (3, 0, 2)
+
+    alone(body)
+
+
+def test_child_of_a_fork_begins_its_totals_anew() -> None:
+    rooms, ended, live = Rooms(), Room(), Room()
+
+    def body() -> None:
+        rooms.connected(ended)
+        rooms.disconnected(ended)
+        rooms.connected(live)
+        rooms.forked()
+        assert tally(rooms) == (0, 0, 0)
+        assert rooms.live() == []
+        assert rooms.number(Room()) == 3
+
+    alone(body)
+
+
 def test_dispatch_of_one_thread_is_not_that_of_another() -> None:
     rooms = Rooms()
     rooms.dispatch.room = 7

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from interpreters import LOOP, bare_environment, checked, fake_livekit, outcome, python, read_journals, run, watched_environment
 
-from race_watch.journal import directory
-from race_watch.journal.writer import Journal, file_name
+from race_watch.events import ProblemStated
+from race_watch.journal import directory, layout
+from race_watch.journal.writer import Journal, boot_id, file_name
+from race_watch.settings import JOURNAL_BYTES_MIN
+from race_watch.watcher import Watcher
 
 AS_ROOT = os.geteuid() == 0
 PROBLEMS = LOOP + "from race_watch import agent; print(agent.current().problems)"
@@ -177,6 +180,26 @@ print("ran")
 
 
 @pytest.mark.one_python
+def test_watcher_tells_and_clears_a_full_file_system(small_tmpfs: Path) -> None:
+    started(small_tmpfs, 1).close()
+    dead = started(small_tmpfs, 2)
+    dead.emit(ProblemStated.code, "careful")
+    filler = os.open(small_tmpfs / "filler", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(OSError, match="No space left"):
+        os.posix_fallocate(filler, 0, 1024 * 1024)
+    os.posix_fallocate(filler, 0, os.statvfs(small_tmpfs).f_bavail * os.statvfs(small_tmpfs).f_frsize)
+    os.close(filler)
+    told: list[str] = []
+    watcher = Watcher(str(small_tmpfs), lambda incident, again: None, told.append, resume=True)
+    # What it notes for the next watcher finds no space.
+    watcher.poll()
+    dead.close()
+    watcher.finish()
+    assert told == ["careful"]
+    assert [path.name for path in small_tmpfs.iterdir()] == ["filler"]
+
+
+@pytest.mark.one_python
 @pytest.mark.parametrize("kind", ["read-only", "file", "link", "foreign"])
 def test_directory_that_cannot_be_used_leaves_the_host_alive_and_is_told(
     tmp_path: Path, livekit: Path, small_tmpfs: Path, kind: str
@@ -287,3 +310,118 @@ def test_journal_takes_one_descriptor_which_programs_it_starts_do_not_get(run_di
     assert [os.get_inheritable(int(fd)) for fd in new] == [False]
     journal.close()
     assert run(["true"], bare_environment()).returncode == 0
+
+
+# Room for new ones where nobody watches
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """As many journals as a directory holds in these tests."""
+    monkeypatch.setattr(directory, "JOURNALS_KEPT", 8)
+    return 8
+
+
+def started(run_dir: Path, ticks: int, boot: str = boot_id().hex()[:8]) -> Journal:
+    """A journal whose process began so many clock ticks after that boot."""
+    nonce = os.urandom(8)
+    path = run_dir / f"{boot}-{ticks}-{os.getpid()}-{nonce.hex()}{layout.SUFFIX}"
+    return Journal(str(path), JOURNAL_BYTES_MIN, nonce, {"role": "main"})
+
+
+def make_room(run_dir: Path, journal_bytes: int = JOURNAL_BYTES_MIN) -> int:
+    return directory.make_room(str(run_dir / file_name(bytes(8))), journal_bytes)
+
+
+def ticks_in(run_dir: Path) -> list[int]:
+    return sorted(int(path.name.split("-")[1]) for path in run_dir.iterdir())
+
+
+def test_journals_of_processes_that_began_first_make_room_first(run_dir: Path, few: int) -> None:
+    for ticks in (30, 200, 1000, 4, 100, 5, 2000, 40):
+        started(run_dir, ticks).close()
+    assert make_room(run_dir) == 1
+    assert ticks_in(run_dir) == [5, 30, 40, 100, 200, 1000, 2000]
+    assert make_room(run_dir) == 0
+
+
+def test_journals_of_an_earlier_boot_make_room_before_all_of_this_one(run_dir: Path, few: int) -> None:
+    started(run_dir, 9_000_000, boot="feedbeef").close()
+    for ticks in range(few - 1):
+        started(run_dir, ticks).close()
+    assert make_room(run_dir) == 1
+    assert ticks_in(run_dir) == list(range(few - 1))
+
+
+def test_journals_of_living_processes_never_make_room(run_dir: Path, few: int) -> None:
+    living = [started(run_dir, ticks) for ticks in range(few + 2)]
+    started(run_dir, few + 2).close()
+    assert make_room(run_dir) == 1
+    assert make_room(run_dir) == 0
+    assert ticks_in(run_dir) == list(range(few + 2))
+    living[4].close()
+    living[5].close()
+    assert make_room(run_dir) == 2
+    assert ticks_in(run_dir) == [0, 1, 2, 3, *range(6, few + 2)]
+    for journal in living[:4] + living[6:]:
+        journal.close()
+
+
+def test_what_a_start_does_to_make_room_is_bounded_and_the_next_ones_go_on(run_dir: Path, few: int) -> None:
+    for ticks in range(40):
+        started(run_dir, ticks).close()
+    assert [make_room(run_dir) for _ in range(4)] == [16, 16, 40 - 32 - few + 1, 0]
+    assert ticks_in(run_dir) == list(range(40 - few + 1, 40))
+
+
+def test_large_journals_make_room_by_their_bytes(run_dir: Path, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "JOURNALS_KEPT_BYTES", 4 * JOURNAL_BYTES_MIN)
+    for ticks in range(4):
+        started(run_dir, ticks).close()
+    assert make_room(run_dir) == 1
+    assert make_room(run_dir, 4 * JOURNAL_BYTES_MIN) == 3
+    assert ticks_in(run_dir) == []
+
+
+def test_what_is_no_journal_is_neither_removed_nor_waited_for(run_dir: Path, few: int) -> None:
+    (run_dir / "directory.rwj").mkdir()
+    (run_dir / "link.rwj").symlink_to("/no/such/file")
+    os.mkfifo(run_dir / "fifo")
+    for number in range(few):
+        (run_dir / f"{number}.txt").write_text("precious")
+    before = sorted(path.name for path in run_dir.iterdir())
+    assert make_room(run_dir) == 0
+    assert sorted(path.name for path in run_dir.iterdir()) == before
+
+
+def test_directory_that_cannot_be_listed_is_no_error(run_dir: Path, few: int) -> None:
+    (run_dir / "file").write_text("")
+    assert make_room(run_dir / "gone") == 0
+    assert make_room(run_dir / "file") == 0
+
+
+def test_workers_that_nobody_watches_leave_a_bounded_number_of_journals_and_say_so(run_dir: Path) -> None:
+    host = (
+        """
+from race_watch.journal import directory
+directory.JOURNALS_KEPT = 10
+"""
+        + LOOP
+        + """
+import os, sys
+most = 0
+for _ in range(30):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    most = max(most, len([name for name in os.listdir(sys.argv[1]) if name.endswith(".rwj")]))
+print(most)
+"""
+    )
+    assert checked(python(host, watched_environment(run_dir), arguments=[str(run_dir)])) == "10\n"
+    journals = read_journals(run_dir)
+    assert [journal.role for journal in journals] == ["main"] + ["fork"] * 9
+    said = {event.text for journal in journals for event in journal.events if isinstance(event, ProblemStated)}
+    assert len(said) == 1
+    assert "is a watcher running?" in said.pop()

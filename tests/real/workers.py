@@ -102,7 +102,9 @@ class AgentsWorker:
 
     def _wait_for_job_end(self, room: str) -> int:
         def ending(record: Record) -> bool:
-            return record.get("room") == room and record["message"].startswith(("process exiting", "process exited"))
+            return record.get("room") == room and record["message"].startswith(
+                ("process exiting", "process exited", "killing process")
+            )
 
         pid: int = self.process.wait_for(ending, f"end of the job in {room}", JOB_TIMEOUT_S)["pid"]
         deadline_s = time.monotonic() + JOB_TIMEOUT_S

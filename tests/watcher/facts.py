@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from race_watch import detectors, events
@@ -71,6 +71,13 @@ def again(channel: str, fact: str = "aa:1", **other: Any) -> events.ExceptionSee
         "template": "",
     }
     return events.ExceptionSeenAgain(**{**values, **other})
+
+
+def sampled(open_fds: int, ffi_handles: int, rooms: int, participants: int, **other: Any) -> events.ResourcesSampled:
+    """Counts at a lifecycle edge; what is not said is 0."""
+    values = {spec.name: 0 if spec.type == "int" else () for spec in fields(events.ResourcesSampled)}
+    counts = {"edge": 1, "open_fds": open_fds, "ffi_handles": ffi_handles, "rooms": rooms, "participants": participants}
+    return events.ResourcesSampled(**{**values, **counts, **other})
 
 
 def came_by(channels: Sequence[str], **first: Any) -> list[events.Event]:

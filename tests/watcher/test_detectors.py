@@ -6,7 +6,22 @@ import itertools
 from typing import Any
 
 import pytest
-from facts import CALLBACK, DISPATCH, EMIT, GETTER, MAIN, REQUEST, again, at_times, came_by, judge, process, record, seen
+from facts import (
+    CALLBACK,
+    DISPATCH,
+    EMIT,
+    GETTER,
+    MAIN,
+    REQUEST,
+    again,
+    at_times,
+    came_by,
+    judge,
+    process,
+    record,
+    sampled,
+    seen,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,7 +72,7 @@ def constructor(
 def test_every_module_of_the_package_is_in_the_table() -> None:
     import pkgutil
 
-    found = {info.name for info in pkgutil.iter_modules(detectors.__path__)} - {"failures"}
+    found = {info.name for info in pkgutil.iter_modules(detectors.__path__)} - {"deaths", "failures", "flight", "witnesses"}
     assert found == {module.NAME for module in detectors.MODULES}
     built = [type(detector).__module__.rpartition(".")[2] for detector in detectors.build()]
     assert built == [module.NAME for module in detectors.MODULES]
@@ -353,7 +368,7 @@ _HEALTHY: tuple[events.Event, ...] = (
     events.RoomEventDispatched(1, "track_subscribed", "id:1", "TR_1"),
     events.FfiErrorLogged("NewAudioStream", 'InvalidRequest("handle not found")'),
     events.ExceptionSeenAgain("aa:77", "never_retrieved", 0, "", "", "", "", "", ""),
-    events.ResourcesSampled(10, 3, 1, 2),
+    sampled(10, 3, 1, 2),
     events.RoomNamed(1, "room"),
     events.LoopClosed("asyncio.unix_events._UnixSelectorEventLoop"),
     events.Disarmed("undo"),

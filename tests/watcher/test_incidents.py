@@ -14,6 +14,7 @@ from race_watch.findings import Finding
 from race_watch.fleet import Fleet
 from race_watch.incidents import RECORDS_PER_MINUTE, SETTLE_S, Incident, Incidents
 from race_watch.records import Process
+from race_watch.spans import SpanIds, incident_span
 
 CONTRACT = [
     "id",
@@ -39,6 +40,7 @@ CONTRACT = [
     "trace_id",
     "span_id",
     "evidence",
+    "links",
 ]
 
 
@@ -160,7 +162,7 @@ def test_record_says_when_where_who_and_what() -> None:
         "sdk": {"livekit": "1.1.8"},
         "fixed_in": "1.1.11",
         "upstream": "livekit/python-sdks#681",
-        "process": {"pid": 100, "role": "main", "attempt": 1},
+        "process": {"pid": 100, "role": "main", "attempt": 1, "job_id": None},
         "room": {"name": "lobby", "sid": "RM_1"},
         "participant": {"identity": "id:guest", "sid": None},
         "track_sid": "TR_1",
@@ -186,7 +188,7 @@ def test_job_process_is_told_by_its_name_and_numbered_among_its_role() -> None:
         record(events.LoopBorn("loop", "job_proc", "MainThread"), 0.2, 0, two),
         record(seen("room_event", "bb:1"), 1.0, 1, two),
     ]
-    assert judge(records).only().process == {"pid": 200, "role": "job", "attempt": 2}
+    assert judge(records).only().process == {"pid": 200, "role": "job", "attempt": 2, "job_id": None}
 
 
 # What becomes known or changes later
@@ -387,3 +389,33 @@ def test_absence_and_losses_are_said() -> None:
     assert text.attachment(2) == ["2 processes watched"]
     assert text.losses({"torn": 0}) == []
     assert text.losses({"torn": 2, "overwritten": 1}) == ["journal records lost: 1 overwritten, 2 torn"]
+
+
+def test_incident_has_the_applications_span_where_it_gets_none_of_its_own() -> None:
+    incident = Incidents(Fleet()).add(finding("a", trace_id="0a" * 16, span_id="0b" * 8), 1.0)
+    assert incident is not None
+    assert (incident.trace_id, incident.span_id) == ("0a" * 16, "0b" * 8)
+    assert incident.links == {"application": {"trace_id": "0a" * 16, "span_id": "0b" * 8}}
+    bare = Incidents(Fleet()).add(finding("a"), 1.0)
+    assert bare is not None
+    assert (bare.trace_id, bare.span_id, bare.links) == (None, None, {})
+
+
+def test_incident_that_is_exported_has_its_own_span_and_links_to_session_and_application() -> None:
+    session = SpanIds("0c" * 16, "0d" * 8)
+
+    def of_room(process: Process, room: int) -> SpanIds | None:
+        return session if (process, room) == (MAIN, 1) else None
+
+    made = Incidents(Fleet(), of_room)
+    first = made.add(finding("a", trace_id="0a" * 16, span_id="0b" * 8), 1.0)
+    other = made.add(finding("b", room=2), 1.0)
+    assert first is not None
+    assert other is not None
+    assert SpanIds(first.trace_id or "", first.span_id or "") == incident_span(first.id)
+    assert first.links == {
+        "application": {"trace_id": "0a" * 16, "span_id": "0b" * 8},
+        "room_session": {"trace_id": session.trace_id, "span_id": session.span_id},
+    }
+    assert other.links == {}
+    assert len({first.trace_id, other.trace_id, session.trace_id, "0a" * 16}) == 4

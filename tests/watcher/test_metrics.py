@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
-from facts import FOREVER_S, process, record, seen
+from facts import FOREVER_S, process, record, sampled, seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from race_watch import detectors, events, metrics
+from race_watch import __version__, detectors, events, hooks, metrics
 from race_watch.findings import CATEGORIES, VERDICTS, Finding, component
 from race_watch.fleet import Fleet
 from race_watch.incidents import UNCLASSIFIED, Incidents
 from race_watch.journal.layout import COUNTERS
+from race_watch.self_metrics import Lag, Own
 from race_watch.signatures import SIGNATURES
 from race_watch.totals import Totals, Values
 
 SERIES_MAX = 200
 FUZZ = settings(deadline=None, derandomize=True, database=None)
-LABELS = {"category", "verdict", "signature", "reason"}
+LABELS = {"category", "verdict", "signature", "reason", "hook", "exporter", "outcome"}
+PROCESS_SERIES = 6  # `process_*` of the process that serves
 COUNTED = [metric for metric in metrics.CATALOGUE if metric.kind == "counter"]
 
 
@@ -43,22 +46,29 @@ def test_metric_has_a_good_name_a_help_and_closed_labels(metric: metrics.Metric)
     assert not metric.name.endswith("_total")
     assert metric.kind in ("counter", "gauge")
     assert metric.help.endswith(".")
-    assert set(metric.labels) <= LABELS
+    assert set(metric.labels) <= LABELS or metric is metrics.BUILD_INFO
     assert len(set(metric.sets)) == len(metric.sets)
     assert all(len(labels) == len(metric.labels) for labels in metric.sets)
     closed = {
         "category": set(CATEGORIES),
         "verdict": set(VERDICTS),
         "signature": {UNCLASSIFIED, *(signature.id for signature in SIGNATURES)},
-        "reason": set(metrics.LOST_REASONS),
+        "hook": {*(hook.NAME for hook in hooks.HOOKS), "forks", metrics.OTHER},
+        "outcome": {"ok", "failed"},
     }
     for labels in metric.sets:
         for label, value in zip(metric.labels, labels, strict=True):
-            assert value in closed[label]
+            assert value in closed.get(label, {value})
+            assert re.fullmatch("[a-z][a-z0-9_-]*", value)
+
+
+def test_every_hook_has_a_label_of_its_own() -> None:
+    assert set(metrics.HOOKS) == {*(hook.NAME for hook in hooks.HOOKS), "forks"}
 
 
 def test_every_label_set_is_there_at_0_before_anything_has_happened() -> None:
     snapshot = Totals().snapshot
+    assert snapshot.pop("race_watch_build_info") == {(__version__, "", "", ""): 1.0}
     assert series(snapshot) == declared()
     assert {value for values in snapshot.values() for value in values.values()} == {0.0}
 
@@ -86,9 +96,10 @@ def test_worst_case_has_no_series_that_was_not_there_before_and_at_most_200() ->
     incidents = Incidents(fleet)
     for number in range(3000):
         of = process(f"{number:04x}", number)
-        fleet.observe(record(events.ResourcesSampled(5, 5, 1, 1), of=of))
+        fleet.observe(record(sampled(5, 5, 1, 1), of=of))
         fleet.observe(record(events.HookStruck(f"hook-{number}", "KeyError", 1), of=of))
         fleet.observe(record(events.RoomConnected(1, f"room-{number}", "", f"id:{number}", 1, ()), of=of))
+        fleet.observe(record(events.SdkLoaded("livekit", f"1.1.{number}"), of=of))
     for finding in every_finding():
         incidents.add(finding, 2.0)
     for number in range(1000):
@@ -104,20 +115,22 @@ def test_worst_case_has_no_series_that_was_not_there_before_and_at_most_200() ->
             2.0,
         )
     totals.update(fleet, incidents, [])
+    assert len(series(totals.snapshot)) + PROCESS_SERIES <= SERIES_MAX
+    assert len(totals.snapshot.pop("race_watch_build_info")) == metrics.BUILDS_MAX
     assert series(totals.snapshot) == declared()
-    assert len(series(totals.snapshot)) <= SERIES_MAX
-    assert sum(totals.snapshot["race_watch_incidents"].values()) == len(every_finding()) + 1000
+    assert totals.snapshot["race_watch_hooks_off"][("other",)] == 3000
+    assert sum(totals.snapshot["race_watch_occurrences"].values()) == len(every_finding()) + 1000
 
 
 def test_numbers_are_those_of_the_processes_that_live() -> None:
     fleet, totals = Fleet(), Totals()
     one, two, gone = process("aa"), process("bb"), process("cc")
-    for of, sampled in (
-        (one, events.ResourcesSampled(10, 20, 1, 3)),
-        (two, events.ResourcesSampled(-1, -1, 2, 4)),
-        (gone, events.ResourcesSampled(1000, 1000, 1000, 1000)),
+    for of, counts in (
+        (one, sampled(10, 20, 1, 3)),
+        (two, sampled(-1, -1, 2, 4)),
+        (gone, sampled(1000, 1000, 1000, 1000)),
     ):
-        fleet.observe(record(sampled, of=of))
+        fleet.observe(record(counts, of=of))
         fleet.observe(record(events.HookStruck("room_events", "KeyError", 1), of=of))
     fleet.observe(record(events.HookStruck("log_records", "KeyError", 0), of=one))
     fleet.ended(gone)
@@ -129,11 +142,83 @@ def test_numbers_are_those_of_the_processes_that_live() -> None:
         "race_watch_participants": 7,
         "race_watch_open_fds": 10,
         "race_watch_ffi_handles": 20,
-        "race_watch_hooks_off": 2,
         "race_watch_room_events": 12,
         "race_watch_hook_errors": 2,
     }
     assert {name: shown[name] for name in expected} == expected
+    assert {hook: count for (hook,), count in totals.snapshot["race_watch_hooks_off"].items() if count} == {"room_events": 2}
+
+
+def test_exports_are_counted_by_outcome_from_any_thread() -> None:
+    totals = Totals()
+    threads = [threading.Thread(target=lambda: [totals.exported("incident_file", "ok") for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    totals.exported("otlp", "failed", 3)
+    for thread in threads:
+        thread.join()
+    totals.update(Fleet(), Incidents(Fleet()), [])
+    assert totals.snapshot["race_watch_exports"] == {
+        ("incident_file", "ok"): 4000,
+        ("incident_file", "failed"): 0,
+        ("otlp", "ok"): 0,
+        ("otlp", "failed"): 3,
+    }
+
+
+def test_build_info_has_the_versions_of_live_processes_and_keeps_the_last_when_none_lives() -> None:
+    fleet, totals = Fleet(), Totals()
+
+    def shown() -> set[tuple[str, ...]]:
+        totals.update(fleet, Incidents(fleet), [])
+        return set(totals.snapshot["race_watch_build_info"])
+
+    fleet.of(process("00", sdk={}))
+    assert shown() == {(__version__, "", "", "")}, "a process without livekit says nothing"
+    old, new = process("aa"), process("bb", sdk={"livekit": "1.2.0", "livekit-agents": "1.8.9"})
+    fleet.of(old)
+    fleet.of(new)
+    assert shown() == {(__version__, "3.11.7", "1.1.8", ""), (__version__, "3.11.7", "1.2.0", "1.8.9")}
+    fleet.ended(old)
+    assert shown() == {(__version__, "3.11.7", "1.2.0", "1.8.9")}
+    fleet.ended(new)
+    assert shown() == {(__version__, "3.11.7", "1.2.0", "1.8.9")}
+
+
+def test_what_the_watcher_measured_of_itself_is_in_the_next_snapshot() -> None:
+    totals = Totals()
+    totals.own = Own(1.5, 1_000.0, 0.25, 2)
+    totals.update(Fleet(), Incidents(Fleet()), [])
+    shown = {name: values[()] for name, values in totals.snapshot.items() if () in values}
+    assert shown["race_watch_watcher_lag_seconds"] == 1.5
+    assert shown["race_watch_watcher_last_poll_timestamp_seconds"] == 1_000
+    assert shown["race_watch_watcher_cpu_seconds"] == 0.25
+    assert shown["race_watch_processes_missing"] == 2
+
+
+def test_lag_is_the_longest_of_the_last_minute() -> None:
+    lag = Lag()
+    for now_s, lag_s, longest_s in (
+        (0, 0.1, 0.1),
+        (1, 3.0, 3.0),
+        (2, 0.2, 3.0),
+        (31, 0.3, 3.0),
+        (59, 0.1, 3.0),
+        (61, 0.1, 0.3),
+        (95, 0.0, 0.1),
+        (300, 0.0, 0.0),
+    ):
+        lag.add(lag_s, now_s)
+        assert lag.longest_s == longest_s, now_s
+
+
+def test_lag_counts_from_the_oldest_event_since_it_was_last_asked() -> None:
+    fleet = Fleet()
+    assert fleet.take_oldest_s() is None
+    for t_s in (5.0, 3.0, 4.0):
+        fleet.observe(record(events.HookInstalled("log_records"), t_s))
+    assert fleet.take_oldest_s() == 3
+    assert fleet.take_oldest_s() is None
 
 
 def test_incidents_and_occurrences_are_counted_apart() -> None:

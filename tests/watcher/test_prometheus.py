@@ -1,207 +1,318 @@
-"""/metrics as a scraper sees it: over HTTP, in both formats."""
+"""/metrics as a scraper sees it: over HTTP, in both formats, and in the registry of the host where that was asked for."""
 
 from __future__ import annotations
 
-import http.client
+import gzip
+import re
 import shutil
-import socket
 import subprocess
-import threading
+import sys
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import REGISTRY, Collector
-from prometheus_client.samples import Exemplar
+from prometheus_client.registry import REGISTRY
+from serving import Reply, Serving, incident, read_to_end, serving
 
 from race_watch import metrics
-from race_watch.exporters import prometheus
-from race_watch.exporters.prometheus import Endpoint, SnapshotCollector, serve
-from race_watch.settings import SettingsError
+from race_watch.exporters.prometheus import DefaultRegistry, SnapshotCollector
 from race_watch.totals import Totals
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 LABELS = {"category": "registry_race", "verdict": "sdk", "signature": "local-unpublish-keyerror"}
+TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
+PROCESS = {
+    "process_cpu_seconds",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+}
+CACHED = Path(__file__).parents[2] / ".cache" / "bin" / "promtool"
+PROMTOOL = shutil.which("promtool") or (str(CACHED) if CACHED.exists() else None)
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool here: `make promtool` gets it")
 
 
 @pytest.fixture
-def totals() -> Totals:
-    return Totals()
+def served() -> Iterator[Serving]:
+    with serving() as made:
+        yield made
+    assert made.status.failures == ()
 
 
-@pytest.fixture
-def endpoint(totals: Totals) -> Iterator[Endpoint]:
-    running = serve("127.0.0.1", 0, lambda: totals.snapshot)
-    yield running
-    running.stop()
-
-
-def scrape(endpoint: Endpoint, accept: str = "text/plain", method: str = "GET") -> tuple[int, str, str]:
-    """Status, content type and body."""
-    url = urlsplit(endpoint.url)
-    connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=10)
-    try:
-        connection.request(method, url.path, headers={"Accept": accept})
-        response = connection.getresponse()
-        return response.status, response.headers["Content-Type"], response.read().decode()
-    finally:
-        connection.close()
+def scrape(served: Serving, accept: str = "text/plain", query: str = "", **headers: str) -> Reply:
+    return served.ask(f"/metrics{query}", headers={"Accept": accept, **headers})
 
 
 def parsed(body: str) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(body)}
 
 
-def test_text_is_served_to_whoever_asks_for_nothing_special(endpoint: Endpoint) -> None:
-    status, kind, body = scrape(endpoint)
-    assert status == 200
-    assert kind.startswith("text/plain; version=")
-    families = parsed(body)
-    assert set(families) == {metric.name for metric in metrics.CATALOGUE}
+def traced(served: Serving) -> None:
+    """An incident with a span, counted."""
+    served.totals.trace(incident(**TRACE))
+    changed = {name: dict(values) for name, values in served.totals.snapshot.items()}
+    changed["race_watch_incidents"][tuple(LABELS.values())] = 3.0
+    served.totals.snapshot = changed
+
+
+def test_text_is_served_to_whoever_asks_for_nothing_special(served: Serving) -> None:
+    reply = scrape(served)
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith("text/plain; version=")
+    families = parsed(reply.text)
+    assert set(families) == {metric.name for metric in metrics.CATALOGUE} | PROCESS
     for metric in metrics.CATALOGUE:
         assert families[metric.name].type == metric.kind
         assert families[metric.name].documentation == metric.help
-        assert len(families[metric.name].samples) == len(metric.sets)
+        assert len(families[metric.name].samples) == len(metric.sets) or metric.others
 
 
-def test_openmetrics_is_served_to_whoever_asks_for_it(endpoint: Endpoint) -> None:
-    status, kind, body = scrape(endpoint, "application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
-    assert status == 200
-    assert kind.startswith(OPENMETRICS)
-    assert body.endswith("# EOF\n")
-    families = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(body)}
-    assert set(families) == {metric.name for metric in metrics.CATALOGUE}
+def test_openmetrics_is_served_to_whoever_asks_for_it(served: Serving) -> None:
+    reply = scrape(served, "application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith(OPENMETRICS)
+    assert reply.text.endswith("# EOF\n")
+    families = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(reply.text)}
+    assert set(families) == {metric.name for metric in metrics.CATALOGUE} | PROCESS
 
 
 @pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
-def test_nothing_but_the_catalogue_is_served(endpoint: Endpoint, accept: str) -> None:
-    _, _, body = scrape(endpoint, accept)
+def test_nothing_but_the_catalogue_and_the_process_is_served(served: Serving, accept: str) -> None:
+    body = scrape(served, accept).text
     names = {line.split("{")[0].split(" ")[0] for line in body.splitlines() if line and not line.startswith("#")}
     expected = {metric.name + ("_total" if metric.kind == "counter" else "") for metric in metrics.CATALOGUE}
-    assert names == expected
+    assert names == expected | PROCESS - {"process_cpu_seconds"} | {"process_cpu_seconds_total"}
     assert "_created" not in body
     samples = [line for line in body.splitlines() if line and not line.startswith("#")]
     assert len(samples) <= 200
 
 
-def test_scrape_sees_the_snapshot_of_the_moment(endpoint: Endpoint, totals: Totals) -> None:
-    def shown() -> float:
-        samples = parsed(scrape(endpoint)[2])["race_watch_incidents"].samples
-        return next(sample.value for sample in samples if sample.labels == LABELS)
-
-    assert shown() == 0
-    changed = {name: dict(values) for name, values in totals.snapshot.items()}
-    changed["race_watch_incidents"][tuple(LABELS.values())] = 3.0
-    totals.snapshot = changed
-    assert shown() == 3
+@pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
+def test_answer_is_compressed_for_whoever_can_read_that(served: Serving, accept: str) -> None:
+    reply = scrape(served, accept, **{"Accept-Encoding": "gzip"})
+    assert reply.headers["Content-Encoding"] == "gzip"
+    assert "race_watch_incidents_total" in gzip.decompress(reply.body).decode()
+    assert len(reply.body) * 3 < len(scrape(served, accept).body)
 
 
-def test_collector_can_carry_exemplars_with_trace_ids(totals: Totals) -> None:
-    trace = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
-
-    class WithExemplar(Collector):
-        def collect(self) -> Iterator[Metric]:
-            for family in SnapshotCollector(lambda: totals.snapshot).collect():
-                family.samples = [
-                    sample._replace(exemplar=Exemplar(trace, 1.0)) if sample.labels == LABELS else sample
-                    for sample in family.samples
-                ]
-                yield family
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(WithExemplar())
-    body = openmetrics.generate_latest(registry).decode()
-    families = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(body)}
-    sample = next(s for s in families["race_watch_incidents"].samples if s.labels == LABELS)
-    assert sample.exemplar is not None
-    assert sample.exemplar.labels == trace
-
-
-def test_client_that_says_nothing_holds_up_nobody_and_is_no_news(
-    endpoint: Endpoint, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prometheus._Handler, "timeout", 0.2)
-    address = "127.0.0.1", urlsplit(endpoint.url).port
-    with socket.create_connection(address, timeout=10) as silent, socket.create_connection(address, timeout=10) as rude:
-        rude.sendall(b"GET /metrics HTTP/1.1\r\n")
-        assert scrape(endpoint)[0] == 200
-        for client in (silent, rude):
-            assert client.recv(100) == b"", "the server has not hung up"
-    assert capfd.readouterr().err == ""
-
-
-def test_registry_of_the_host_is_left_alone(endpoint: Endpoint) -> None:
-    scrape(endpoint)
-    assert not [family.name for family in REGISTRY.collect() if "race_watch" in family.name]
-
-
-def test_two_endpoints_of_one_process_do_not_meet(endpoint: Endpoint, totals: Totals) -> None:
-    second = serve("127.0.0.1", 0, lambda: totals.snapshot)
-    try:
-        assert second.url != endpoint.url
-        assert scrape(second)[0] == scrape(endpoint)[0] == 200
-    finally:
-        second.stop()
-
-
-def test_stop_frees_the_port(totals: Totals) -> None:
-    first = serve("127.0.0.1", 0, lambda: totals.snapshot)
-    port = urlsplit(first.url).port
-    assert port
-    first.stop()
-    again = serve("127.0.0.1", port, lambda: totals.snapshot)
-    assert again.url == first.url
-    again.stop()
+def test_single_metrics_can_be_asked_for(served: Serving) -> None:
+    body = scrape(served, query="?name[]=race_watch_rooms&name[]=race_watch_exports_total").text
+    assert set(parsed(body)) == {"race_watch_rooms", "race_watch_exports"}
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "message"),
+    "accept",
     [
-        pytest.param("127.0.0.1", None, "Address already in use", id="taken"),
-        pytest.param("127.0.0.1", 70_000, "port must be 0-65535", id="no port"),
-        pytest.param("::ffff", 0, "", id="no address"),
-        pytest.param("..", 0, "", id="no name"),
-        pytest.param("192.0.2.1", 0, "Cannot assign requested address", id="not ours"),
+        "application/openmetrics-text; version=abc",
+        "application/openmetrics-text;version=",
+        "text/plain; version=1.x",
+        "*/*",
+        ",,;;=",
+        "x" * 8000,
     ],
 )
-def test_address_that_cannot_be_had_is_one_line(totals: Totals, host: str, port: int | None, message: str) -> None:
-    threads = threading.active_count()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        wanted = taken.getsockname()[1] if port is None else port
-        with pytest.raises(SettingsError) as raised:
-            serve(host, wanted, lambda: totals.snapshot)
-    said = str(raised.value)
-    assert said.startswith(f"no metrics: cannot listen on {host}:{wanted}: ")
-    assert message in said
-    assert ("--metrics-port 0" if port is None else "--metrics-host") in said
-    assert "\n" not in said
-    assert threading.active_count() == threads
+def test_strange_accept_header_gets_metrics_all_the_same(served: Serving, accept: str) -> None:
+    reply = scrape(served, accept)
+    assert (reply.status, "race_watch_rooms" in reply.text) == (200, True)
 
 
-def test_ipv6_address_is_shown_as_a_url(totals: Totals) -> None:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            pass
-    except OSError:
-        pytest.skip("no IPv6 loopback here")
-    running = serve("::1", 0, lambda: totals.snapshot)
-    try:
-        assert running.url.startswith("http://[::1]:")
-        assert scrape(running)[0] == 200
-    finally:
-        running.stop()
+def test_accept_header_of_several_lines_makes_none_in_the_answer(served: Serving) -> None:
+    with served.connect() as client:
+        client.sendall(
+            b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0\r\n ; Set-Cookie: a=b\r\n\r\n"
+        )
+        head = read_to_end(client).partition(b"\r\n\r\n")[0].decode()
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert all(re.match(r"[A-Za-z-]+: ", line) for line in head.splitlines()[1:])
+
+
+def test_scrape_sees_the_snapshot_of_the_moment(served: Serving) -> None:
+    def shown() -> float:
+        samples = parsed(scrape(served).text)["race_watch_incidents"].samples
+        return next(sample.value for sample in samples if sample.labels == LABELS)
+
+    assert shown() == 0
+    traced(served)
+    assert shown() == 3
+
+
+@pytest.mark.parametrize("name", ["race_watch_incidents", "race_watch_occurrences"])
+def test_incident_counters_carry_the_latest_trace_in_openmetrics(served: Serving, name: str) -> None:
+    traced(served)
+    later = {"trace_id": "1" * 32, "span_id": "2" * 16}
+    served.totals.trace(incident("later", time_unix_ns=2_000_500_000_000, **later))
+    served.totals.trace(incident("untraced", time_unix_ns=3_000_000_000_000))
+    body = scrape(served, OPENMETRICS).text
+    families = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(body)}
+    with_exemplar = [sample for sample in families[name].samples if sample.exemplar is not None]
+    (sample,) = with_exemplar
+    assert sample.labels == LABELS
+    assert sample.exemplar is not None
+    assert (sample.exemplar.labels, sample.exemplar.value) == (later, 1)
+    assert float(str(sample.exemplar.timestamp)) == 2000.5
+
+
+def test_text_has_no_exemplars(served: Serving) -> None:
+    traced(served)
+    assert TRACE["trace_id"] not in scrape(served).text
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"trace_id": 'x"} 1\nforged 7', "span_id": TRACE["span_id"]},
+        {"trace_id": TRACE["trace_id"], "span_id": ""},
+        {"trace_id": TRACE["trace_id"] * 9, "span_id": TRACE["span_id"]},
+        {"trace_id": None, "span_id": None},
+    ],
+    ids=["forged", "half", "too long for an exemplar", "none"],
+)
+def test_ids_that_are_none_make_no_exemplar(served: Serving, ids: dict[str, str | None]) -> None:
+    served.totals.trace(incident(**ids))
+    assert served.totals.traces == {}
+    assert "forged" not in scrape(served, OPENMETRICS).text
+
+
+def test_registry_of_the_host_is_left_alone(served: Serving) -> None:
+    scrape(served)
+    assert not ours(generate_latest(REGISTRY).decode())
+
+
+# promtool
+
+
+def lint(body: str) -> tuple[int, str]:
+    assert PROMTOOL
+    checked = subprocess.run(
+        [PROMTOOL, "check", "metrics"], input=body, capture_output=True, text=True, timeout=60, check=False
+    )
+    return checked.returncode, checked.stderr
+
+
+def as_text_format(openmetrics: str) -> str:
+    """What promtool lints is the text format: there a counter's family has the name of its samples, and exemplars are none."""
+    counters = re.findall(r"^# TYPE (\S+) counter$", openmetrics, re.MULTILINE)
+    for name in counters:
+        openmetrics = re.sub(rf"^# (HELP|TYPE) {name} ", rf"# \1 {name}_total ", openmetrics, flags=re.MULTILINE)
+    return re.sub(r" # \{.*$", "", openmetrics, flags=re.MULTILINE)
 
 
 @pytest.mark.one_python
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH: `promtool check metrics` was not run")
-def test_promtool_has_nothing_to_say(endpoint: Endpoint) -> None:
-    body = scrape(endpoint)[2]
-    checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=body, capture_output=True, text=True, timeout=30, check=False
+@needs_promtool
+@pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
+def test_promtool_has_nothing_to_say(served: Serving, accept: str) -> None:
+    traced(served)
+    body = scrape(served, accept).text
+    assert lint(as_text_format(body) if accept == OPENMETRICS else body) == (0, "")
+    assert lint(body.replace("# HELP race_watch_rooms ", "# HELP race_watch_other "))[0] != 0, "it lints"
+
+
+@pytest.mark.one_python
+@needs_promtool
+def test_prometheus_reads_openmetrics_with_its_exemplars(served: Serving, tmp_path: Path) -> None:
+    traced(served)
+    body = scrape(served, OPENMETRICS).text
+    # What is imported needs times; an exemplar comes after them.
+    dated = re.sub(r"^([a-z][^#\n]*?)( # .*)?$", r"\1 1000\2", body, flags=re.MULTILINE)
+    (tmp_path / "metrics.txt").write_text(dated)
+    assert PROMTOOL
+    read = subprocess.run(
+        [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", str(tmp_path / "metrics.txt"), str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert (checked.returncode, checked.stderr) == (0, "")
+    assert read.returncode == 0, read.stderr
+    listed = subprocess.run(
+        [PROMTOOL, "tsdb", "list", str(tmp_path / "data")], capture_output=True, text=True, timeout=60, check=False
+    )
+    series = [line for line in body.splitlines() if line and not line.startswith("#")]
+    assert str(len(series)) in listed.stdout.split(), listed.stdout
+
+
+# The worker's own registry
+
+
+@pytest.fixture
+def multiprocess_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+
+def ours(body: str) -> list[str]:
+    return [line for line in body.splitlines() if line.startswith("race_watch_")]
+
+
+@pytest.mark.usefixtures("multiprocess_off")
+def test_default_registry_has_what_our_port_has_while_we_are_in_it(served: Serving) -> None:
+    warned: list[str] = []
+    entered = DefaultRegistry(served.totals, warned.append)
+    try:
+        assert ours(generate_latest(REGISTRY).decode()) == ours(scrape(served).text)
+        entered.check()
+        assert ours(generate_latest(REGISTRY).decode())
+    finally:
+        entered.leave()
+    assert ours(generate_latest(REGISTRY).decode()) == []
+    entered.leave()
+    assert warned == []
+
+
+@pytest.mark.usefixtures("multiprocess_off")
+def test_default_registry_is_entered_once_however_many_ask() -> None:
+    totals, warned = Totals(), list[str]()
+    first = DefaultRegistry(totals, warned.append)
+    second = DefaultRegistry(Totals(), warned.append)
+    try:
+        assert warned == ["not in the default registry: another copy of race_watch in this process is"]
+        names = [line.split(" ")[2] for line in generate_latest(REGISTRY).decode().splitlines() if line.startswith("# TYPE")]
+        assert len(names) == len(set(names))
+        second.leave()
+        assert ours(generate_latest(REGISTRY).decode()), "the second has nothing to take out"
+    finally:
+        first.leave()
+    third = DefaultRegistry(totals, warned.append)
+    third.leave()
+    assert len(warned) == 1
+
+
+@pytest.mark.usefixtures("multiprocess_off")
+def test_default_registry_is_left_when_multiprocess_mode_comes_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    warned: list[str] = []
+    entered = DefaultRegistry(Totals(), warned.append)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for _ in range(3):
+        entered.check()
+    assert warned == ["not in the default registry: PROMETHEUS_MULTIPROC_DIR is set, and multiprocess mode shows no collectors"]
+    assert ours(generate_latest(REGISTRY).decode()) == []
+
+
+def test_default_registry_is_not_entered_in_multiprocess_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    warned: list[str] = []
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    DefaultRegistry(Totals(), warned.append).leave()
+    assert len(warned) == 1
+    assert ours(generate_latest(REGISTRY).decode()) == []
+
+
+def test_failure_of_ours_costs_our_families_and_not_the_scrape_of_the_host() -> None:
+    totals = Totals()
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(totals))
+    totals.snapshot = {}
+    assert generate_latest(registry) == b""
+
+
+def test_scraping_imports_no_tracing_library_and_sets_no_variable() -> None:
+    source = (
+        "import os, sys; before = dict(os.environ); from race_watch.exporters import http, prometheus; "
+        "print([m for m in sys.modules if m.startswith(('opentelemetry', 'livekit', 'psutil'))], dict(os.environ) == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[] True\n"

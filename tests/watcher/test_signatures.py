@@ -26,17 +26,22 @@ pytestmark = pytest.mark.one_python
 RACES = {
     "room-sid-lost-wakeup",
     "audiostream-task-before-handle",
+    "connect-cancel-sigterm",
+    "connect-loop-blocked-15s",
     "disconnect-stale-handle-panic",
     "inference-sid-preconnect",
+    "job-signals-lost-in-forkserver",
     "local-published-keyerror",
     "local-subscribed-double-resolve",
     "local-subscribed-keyerror",
     "local-unpublish-keyerror",
+    "panic-ends-thread-executor",
     "participant-already-exists",
     "participant-disconnected-keyerror",
     "participant-update-untracked",
     "roomio-preconnect-text-output",
     "stream-on-dead-track",
+    "teardown-heap-corruption",
     "track-muted-untracked",
     "track-published-keyerror",
     "track-subscribed-keyerror",
@@ -152,7 +157,7 @@ def test_each_condition_of_a_match_is_needed(signature: Signature, example: Mapp
         "innermost": {"component": "livekit/rtc/elsewhere.py:function"},
         "frames": {"frames": ("app/agent.py:main:1",)},
         "request": "NoSuchRequest",
-        "constructor": {"evidence": {"constructor": "app.Other"}},
+        "evidence": {"evidence": {}},
     }
     whole = finding(example)
     form = signature.match(whole, {})
@@ -185,6 +190,9 @@ BOUNDARIES = [
     ("track-published-keyerror", "lost_event", "1.1.14", "1.1.13"),
     ("track-subscription-failed-keyerror", "lost_event", "1.1.14", "1.1.13"),
     ("disconnect-stale-handle-panic", "use_after_dispose", "1.1.8", "1.1.7"),
+    ("disconnect-stale-handle-panic", "native_abort", "1.1.7", "1.1.8"),
+    ("connect-cancel-sigterm", "native_abort", "1.1.9", "1.1.8"),
+    ("connect-loop-blocked-15s", "native_abort", "1.1.9", "1.1.8"),
 ]
 
 

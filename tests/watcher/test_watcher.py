@@ -19,6 +19,7 @@ from facts import again, seen
 from journals import TEXT, journal, write
 
 from race_watch import events, watcher
+from race_watch.clock import monotonic_s
 from race_watch.incidents import Incident
 from race_watch.journal import layout
 from race_watch.journal.writer import Journal
@@ -77,7 +78,7 @@ def until(poll: Callable[[], None], condition: Callable[[], bool], what: str) ->
 
 
 _WRITER = """
-import os, sys
+import dataclasses, os, sys
 from race_watch import events
 from race_watch.journal.writer import Journal, file_name
 nonce = os.urandom(8)
@@ -92,7 +93,10 @@ for number, line in enumerate(sys.stdin, 1):
             fact, "room_event", "KeyError", "TR_1", frames, 1, "local_track_unpublished", "", "TR_1", *[""] * 9))
     elif word == "room":
         made.emit(events.RoomConnected.code, events.Event.body(1, "lobby", "RM_1", "id:me", 0, ""))
-        made.emit(events.ResourcesSampled.code, events.Event.body(11, 5, 1, 0))
+        counts = {"open_fds": 11, "ffi_handles": 5, "rooms": 1}
+        specs = dataclasses.fields(events.ResourcesSampled)
+        made.emit(events.ResourcesSampled.code, events.Event.body(
+            *[counts.get(spec.name, 0) if spec.type == "int" else "" for spec in specs]))
     print(word, flush=True)
 """
 
@@ -140,6 +144,8 @@ def test_live_process_is_followed_and_folded_once_when_it_dies(run_dir: Path) ->
         tell("race")
         tell("die")
         made.watcher.poll()
+        assert len(os.listdir(run_dir)) == 1, "until its end is judged"
+        made.watcher.poll(monotonic_s() + 10.0)
         assert os.listdir(run_dir) == []
         for _ in range(3):
             made.watcher.poll()
@@ -150,8 +156,9 @@ def test_live_process_is_followed_and_folded_once_when_it_dies(run_dir: Path) ->
             )
             assert (made.shown("race_watch_room_events"), made.shown("race_watch_processes_attached")) == (2, 1)
     made.watcher.finish()
-    (incident,) = made.last.values()
+    incident, death = made.last.values()
     assert incident["count"] == 2
+    assert (death["category"], death["evidence"]["reason"], death["room"]["name"]) == ("process_killed", "unknown", "lobby")
     assert made.shown("race_watch_room_events") == 2
     assert made.warnings == []
 
@@ -278,6 +285,8 @@ def test_replay_of_many_ended_processes_opens_a_bounded_number_and_forgets_them(
     before = len(os.listdir("/proc/self/fd"))
     made = watching(run_dir, keep=True)
     made.watcher.poll()
+    # This process has let go of them and lives on: they are waited for.
+    made.watcher.poll(monotonic_s() + 2.0)
     assert made.shown("race_watch_processes_attached") == 20
     assert made.shown("race_watch_processes") == 0
     made.watcher.finish()

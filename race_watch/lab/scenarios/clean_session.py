@@ -16,11 +16,11 @@ DEADLINE_S = 10.0
 GUESTS = 3
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    for _ in range(int(DEADLINE_S / 0.05)):
+async def until(condition: Callable[[], bool], what: str, every_s: float = 0.05) -> None:
+    for _ in range(int(DEADLINE_S / every_s)):
         if condition():
             return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(every_s)
     raise TimeoutError(f"not within {DEADLINE_S:g} s: {what}")
 
 

@@ -1,0 +1,1 @@
+"""How soon and how falsely the growth detector alarms."""
