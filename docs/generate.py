@@ -52,7 +52,7 @@ def page() -> str:
         "",
         f"`{exposed(metrics.BUILD_INFO)}` has the versions found, in {info}: at most {metrics.BUILDS_MAX} combinations.",
     ]
-    traced = " and ".join(f"`{exposed(metric)}`" for metric in (metrics.INCIDENTS, metrics.OCCURRENCES))
+    traced = f"`{exposed(metrics.INCIDENTS)}`"
     return "\n".join([*parts, "", _TAIL.format(exemplars=traced)])
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from race_watch.events import (
     CallEnded,
+    DescriptorsClassified,
     HookInstalled,
     HookStruck,
     LoopBorn,
@@ -17,6 +18,22 @@ from race_watch.events import (
     SdkLoaded,
 )
 from race_watch.records import Process, Record
+
+
+# The hooks of the host half, which this half does not import.
+HOOKS = (
+    "asyncio_loops",
+    "asyncio_tasks",
+    "children",
+    "counting",
+    "ffi_handles",
+    "ffi_panics",
+    "ffi_requests",
+    "log_records",
+    "process_end",
+    "room_calls",
+    "room_events",
+)
 
 
 @dataclass(slots=True)
@@ -39,6 +56,9 @@ class ProcessFacts:
     process_name: str = ""
     rooms: dict[int, RoomFacts] = field(default_factory=dict)
     resources: ResourcesSampled | None = None
+    # By kind, as they were last looked at; threads have their number too, as `all`.
+    descriptors: dict[str, int] = field(default_factory=dict)
+    threads: dict[str, int] = field(default_factory=dict)
     hooks: set[str] = field(default_factory=set)
     hooks_off: dict[str, str] = field(default_factory=dict)
     ended: bool = False
@@ -106,6 +126,9 @@ class Fleet:
             facts.room(event.room).connected = False
         elif isinstance(event, ResourcesSampled):
             facts.resources = event
+            facts.threads |= _counts(event.threads)
+        elif isinstance(event, DescriptorsClassified):
+            facts.descriptors = _counts(event.kinds) if event.complete else {}
         elif isinstance(event, LoopBorn):
             facts.process_name = event.process_name
         elif isinstance(event, HookInstalled):
@@ -153,3 +176,8 @@ def _follow(facts: ProcessFacts, event: RoomEventDispatched) -> None:
         room.participants = max(room.participants - 1, 0)
     elif event.event == "disconnected":
         facts.room(event.room).connected = False
+
+
+def _counts(kinds: tuple[str, ...]) -> dict[str, int]:
+    """Kind -> count of `kind=count`."""
+    return {kind: int(count) for kind, _, count in (entry.partition("=") for entry in kinds)}

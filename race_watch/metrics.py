@@ -57,22 +57,22 @@ def _incident_sets() -> tuple[tuple[str, ...], ...]:
     return tuple(sorted(set(named + unnamed)))
 
 
-_INCIDENT_LABELS = ("category", "verdict", "signature")
-
 INCIDENTS = Metric(
     "race_watch_incidents",
     "counter",
     "Incidents: one failure fingerprint in one room.",
-    _INCIDENT_LABELS,
+    ("category", "verdict", "signature"),
     _incident_sets(),
 )
 OCCURRENCES = Metric(
     "race_watch_occurrences",
     "counter",
     "Failures behind the incidents, repeats in the same room included.",
-    _INCIDENT_LABELS,
-    INCIDENTS.sets,
+    ("category",),
+    tuple(sorted({(category,) for category, _, _ in INCIDENTS.sets})),
 )
+# A kind that was not looked at.
+UNKNOWN = "unknown"
 PROCESSES = Metric("race_watch_processes", "gauge", "Processes that are attached and alive.")
 ATTACHED = Metric("race_watch_processes_attached", "counter", "Processes that have attached, the ended ones included.")
 PROCESS_ENDED = Metric(
@@ -94,12 +94,56 @@ ROOMS = Metric(
     "race_watch_rooms", "gauge", "Rooms that are connected, in the live processes that have connected one, at their last edge."
 )
 PARTICIPANTS = Metric("race_watch_participants", "gauge", "Remote participants in those rooms.")
+FD_KINDS = ("udp", "tcp", "unix", "pipe", "epoll", "eventfd", "file", "other", UNKNOWN)
 OPEN_FDS = Metric(
     "race_watch_open_fds",
     "gauge",
-    "Open file descriptors of the live processes that have connected a room, at their last edge.",
+    "Open file descriptors of the live processes that have connected a room, by what they are where that was looked at.",
+    ("kind",),
+    tuple((kind,) for kind in FD_KINDS),
 )
-FFI_HANDLES = Metric("race_watch_ffi_handles", "gauge", "Live native handles of the LiveKit SDK in those processes.")
+FD_LIMIT = Metric("race_watch_fd_limit", "gauge", "The lowest limit of open file descriptors of those processes.")
+HANDLE_KINDS = ("room", "participant", "publication", "track", "stream", "source", "buffer", "other")
+FFI_HANDLES = Metric(
+    "race_watch_ffi_handles",
+    "gauge",
+    "Live native handles of the LiveKit SDK in those processes, by what they are of.",
+    ("kind",),
+    tuple((kind,) for kind in HANDLE_KINDS),
+)
+SUBSCRIPTIONS = Metric(
+    "race_watch_ffi_subscriptions", "gauge", "Subscriptions of the SDK's queue of native events in those processes."
+)
+THREAD_KINDS = ("tokio", "audio_source", "livekit_audio", "webrtc", "python", "other", UNKNOWN)
+THREADS = Metric(
+    "race_watch_threads",
+    "gauge",
+    "Threads of those processes, by whose they are where that was looked at.",
+    ("kind",),
+    tuple((kind,) for kind in THREAD_KINDS),
+)
+GROWN = ("handles", "subscriptions", "tasks", "fds", "threads")
+GROWTH_UNITS = ("participant", "room")
+_GROWTH_SETS = tuple((resource, unit) for resource in GROWN for unit in GROWTH_UNITS)
+GROWTH = Metric(
+    "race_watch_growth",
+    "gauge",
+    "What each participant, or room, that is over leaves of a resource, in the process where that is most; 0 before a few are.",
+    ("resource", "unit"),
+    _GROWTH_SETS,
+)
+GROWTH_LOW = Metric(
+    "race_watch_growth_low",
+    "gauge",
+    "The lower bound of race_watch_growth (95 %): above 0 it grows; 0 where there are too few to tell.",
+    ("resource", "unit"),
+    _GROWTH_SETS,
+)
+TIME_TO_FD_LIMIT = Metric(
+    "race_watch_time_to_fd_limit_seconds",
+    "gauge",
+    "Seconds until the first of those processes runs out of descriptors, at the rate of its latest readings; +Inf without growth.",
+)
 ROOM_EVENTS = Metric("race_watch_room_events", "counter", "Room events that the SDK dispatched.")
 EVENTS = Metric("race_watch_events", "counter", "Journal records read.")
 LOST_REASONS = ("overwritten", "torn", "malformed", "cut")
@@ -119,28 +163,10 @@ CAPTURED = Metric("race_watch_exceptions_captured", "counter", "Exceptions captu
 LOG_RECORDS = Metric("race_watch_log_records", "counter", "Log records of WARNING and up that speak of the SDK or of asyncio.")
 TASKS = Metric("race_watch_tasks_watched", "counter", "Tasks of the SDK and of room callbacks.")
 HOOK_ERRORS = Metric("race_watch_hook_errors", "counter", "Failures of race_watch's own hooks; three switch a hook off.")
-# The hooks of the host half, which this half does not import, and the guard that follows forks.
-HOOKS = (
-    "asyncio_loops",
-    "asyncio_tasks",
-    "children",
-    "counting",
-    "ffi_handles",
-    "ffi_panics",
-    "ffi_requests",
-    "forks",
-    "log_records",
-    "process_end",
-    "room_calls",
-    "room_events",
-)
-OTHER = "other"
 HOOKS_OFF = Metric(
     "race_watch_hooks_off",
     "gauge",
-    "Live processes in which a hook is switched off: it failed three times, or its target is missing; /healthz says why.",
-    ("hook",),
-    tuple((hook,) for hook in (*HOOKS, OTHER)),
+    "Hooks that are switched off in live processes, having failed three times or found no target; /healthz says which and why.",
 )
 MISSING = Metric(
     "race_watch_processes_missing",
@@ -198,7 +224,13 @@ CATALOGUE = (
     ROOMS,
     PARTICIPANTS,
     OPEN_FDS,
+    FD_LIMIT,
     FFI_HANDLES,
+    SUBSCRIPTIONS,
+    THREADS,
+    GROWTH,
+    GROWTH_LOW,
+    TIME_TO_FD_LIMIT,
     ROOM_EVENTS,
     EVENTS,
     LOST,

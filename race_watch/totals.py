@@ -8,7 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from race_watch import __version__, metrics
+from race_watch.detectors.growth import Growth
 from race_watch.fleet import Fleet
+from race_watch.gauges import grown, held
 from race_watch.incidents import Incident, Incidents
 from race_watch.self_metrics import Own
 
@@ -33,6 +35,7 @@ class Totals:
 
     Attributes:
         own: What the watcher has measured of itself; in the next snapshot.
+        growth: The detector that follows it, given by the watcher.
         ended, sessions_lost: Reason -> count; the detector's own counters, given by the watcher.
         traces: Labels of the incident counters -> the span of the latest incident that has one; swapped whole.
     """
@@ -42,6 +45,7 @@ class Totals:
         self.records = 0
         self.lost: Counter[str] = Counter()
         self.own = Own()
+        self.growth: Growth | None = None
         self.ended: Counter[str] = Counter()
         self.sessions_lost: Counter[str] = Counter()
         self.traces: dict[Labels, Trace] = {}
@@ -85,7 +89,7 @@ class Totals:
         for group in incidents.groups.values():
             labels = (group.category, group.verdict, group.signature)
             values[metrics.INCIDENTS.name][labels] = values[metrics.INCIDENTS.name].get(labels, 0) + group.incidents
-            values[metrics.OCCURRENCES.name][labels] = values[metrics.OCCURRENCES.name].get(labels, 0) + group.occurrences
+            values[metrics.OCCURRENCES.name][(group.category,)] += group.occurrences
         live = fleet.live()
         resources = [facts.resources for facts in live if facts.resources is not None]
         single = {
@@ -94,8 +98,6 @@ class Totals:
             metrics.SESSIONS: fleet.sessions,
             metrics.ROOMS: sum(r.rooms for r in resources),
             metrics.PARTICIPANTS: sum(r.participants for r in resources),
-            metrics.OPEN_FDS: sum(max(r.open_fds, 0) for r in resources),
-            metrics.FFI_HANDLES: sum(max(r.ffi_handles, 0) for r in resources),
             metrics.ROOM_EVENTS: counters["room_events"],
             metrics.EVENTS: self.records,
             metrics.SUPPRESSED: counters["exceptions_suppressed"],
@@ -103,6 +105,7 @@ class Totals:
             metrics.LOG_RECORDS: counters["log_records"],
             metrics.TASKS: counters["tasks_watched"],
             metrics.HOOK_ERRORS: counters["hook_errors"],
+            metrics.HOOKS_OFF: sum(len(facts.hooks_off) for facts in live),
             metrics.MISSING: self.own.missing,
             metrics.LAG: self.own.lag_s,
             metrics.POLLED: self.own.polled_unix_s,
@@ -115,9 +118,8 @@ class Totals:
         for reason in metrics.LOST_REASONS:
             values[metrics.LOST.name][(reason,)] = self.lost[reason]
         values[metrics.LOST.name][("cut",)] = counters["bodies_cut"]
-        off = Counter(hook if hook in metrics.HOOKS else metrics.OTHER for facts in live for hook in facts.hooks_off)
-        for hook, count in off.items():
-            values[metrics.HOOKS_OFF.name][(hook,)] = count
+        for metric, kinds in (held(live) | grown(self.growth)).items():
+            values[metric.name].update(kinds)
         with self._exporting:
             values[metrics.EXPORTS.name].update(self._exports)
             values[metrics.OTLP_LOST.name].update(self._otlp_lost)

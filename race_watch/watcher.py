@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from race_watch import detectors
 from race_watch.clock import monotonic_s
+from race_watch.detectors.growth import Growth
 from race_watch.detectors.process_end import END, WATCHERS, ProcessEnd
 from race_watch.events import ExceptionSeenAgain, ProblemStated
 from race_watch.findings import Finding
@@ -73,6 +74,7 @@ class Watcher:
         self._detectors = detectors.build()
         ends = next(detector for detector in self._detectors if isinstance(detector, ProcessEnd))
         self.totals.ended, self.totals.sessions_lost = ends.reasons, ends.lost
+        self.totals.growth = next(detector for detector in self._detectors if isinstance(detector, Growth))
         self._progress = Progress(self.run_dir if self.resume else None)
 
     def poll(self, now_s: float | None = None) -> None:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from deploy.generate import known_races, own_alerts, recording, rules, worker_alerts
+from deploy.generate import known_races, lint, own_alerts, recording, rules, runbooks, worker_alerts
 from deploy.generate.boards import fleet, itself, race, worker
 from deploy.generate.options import Options
 
@@ -19,9 +19,11 @@ BOARDS = {"fleet": fleet, "worker": worker, "race": race, "race_watch": itself}
 def files(options: Options) -> dict[str, str]:
     """Path in the repository -> content."""
     groups = (*recording.GROUPS, *known_races.GROUPS, worker_alerts.group(options), own_alerts.group(options))
-    boards = {name: json.dumps(module.board(options), indent=2, ensure_ascii=False) + "\n" for name, module in BOARDS.items()}
+    boards = {name: module.board(options) for name, module in BOARDS.items()}
     return {
-        **{f"dashboards/{name}.json": content for name, content in boards.items()},
+        **{f"dashboards/{name}.json": json.dumps(board, indent=2, ensure_ascii=False) + "\n" for name, board in boards.items()},
+        "dashboards/.lint": rules.HEADER + lint.exceptions(boards),
+        **{f"docs/runbooks/{name}": content for name, content in runbooks.pages(groups).items()},
         "deploy/prometheus/rules.yml": rules.plain(groups, options),
         "deploy/prometheus/prometheusrule.yml": rules.resource(groups, options),
     }

@@ -19,6 +19,8 @@ class Options:
     cluster: str = _option("label that tells clusters apart", "cluster")
     objective: float = _option("share of sessions that must not be cut off by the end of their process", 0.999)
     races_per_session: float = _option("incidents of one known race in a session that are worth a ticket", 0.01)
+    fd_hours_page: float = _option("hours until a process runs out of descriptors that wake somebody", 4.0)
+    fd_hours_ticket: float = _option("and that are a ticket", 72.0)
     watcher_cores: float = _option("cores of CPU that nine watchers in ten must stay below", 0.05)
 
     @property

@@ -70,8 +70,8 @@ def group(options: Options) -> Group:
             "RaceWatchHooksOff",
             "warning",
             "Hooks of race_watch are switched off: part of what happens is not seen.",
-            f"{{{{ $labels.hook }}}} is switched off in {_COUNT} processes of {_WHOSE}.",
-            "sum by (<job>, hook) (race_watch_hooks_off) > 0",
+            f"{_COUNT} hooks are switched off in processes of {_WHOSE}; /healthz of the workers says which and why.",
+            "sum by (<job>) (race_watch_hooks_off) > 0",
             lasts="10m",
         ),
         Alert(

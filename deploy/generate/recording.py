@@ -29,6 +29,16 @@ _FLEET = (
         "job_build:race_watch_workers:count",
         "count by (<job>, version, python, livekit, livekit_agents) (race_watch_build_info)",
     ),
+    # Growth of which it is sure that it is above nothing: of the worker where it is most, and of how many.
+    Record(
+        "job_resource:race_watch_growth:max",
+        "max by (<job>, resource, unit) (race_watch_growth and race_watch_growth_low > 0)",
+    ),
+    Record(
+        "job_resource:race_watch_growing_workers:count",
+        "count by (<job>, resource, unit) (race_watch_growth_low > 0)",
+    ),
+    Record("job:race_watch_fd_limit_hours:min", "min by (<job>) (race_watch_fd_limit_hours)"),
     # A worker that is between two versions of livekit is counted as "several": a join needs one.
     Record(
         "instance:race_watch_livekit:info",

@@ -47,6 +47,23 @@ def _burn(options: Options, factor: float, long: str, short: str, severity: str,
     )
 
 
+def _run_out(hours: float, severity: str, lasts: str) -> Alert:
+    """A worker will have no descriptor left; not by job, as each has its own time."""
+    return Alert(
+        name="RaceWatchDescriptorsRunOut",
+        severity=severity,
+        summary="File descriptors grow, and a process will have none left: then every new connection fails.",
+        description="{{ $labels.instance }}{{ with $labels.pod }} ({{ . }}){{ end }} of "
+        + _WHOSE
+        + " has a process that runs out "
+        'of descriptors in {{ $value | printf "%.1f" }} hours, at the rate of its latest readings.',
+        expr=f"min by (<worker>) (race_watch_fd_limit_hours) < {hours:g}",
+        lasts=lasts,
+        dashboard="worker",
+        variables={"pod": "pod", "instance": "instance"},
+    )
+
+
 def _events(name: str, summary: str, description: str, expr: str, **more: object) -> Alert:
     """A ticket for what happened once or more in the last five minutes."""
     return Alert(name, "warning", summary, description, expr, keeps=_KEPT, **more)  # type: ignore[arg-type]
@@ -129,10 +146,16 @@ def group(options: Options) -> Group:
                 "RaceWatchLeak",
                 "What should have gone with its room or participant is still there.",
                 f"{_COUNT} incidents of {_WHOSE} in the last 5 minutes: {_CATEGORY}, {_SIGNATURE}.",
-                f'{incidents}{{category=~"{"|".join(LEAKS)}", verdict!="app"}} * 300 > 0',
+                # A pending task of the application that is destroyed is its own, and common.
+                f"""
+                ({incidents}{{category=~"{"|".join(LEAKS)}"}}
+                  unless {incidents}{{category="task_leak", verdict="app", signature="unclassified"}}) * 300 > 0
+                """,
                 dashboard="race",
                 variables=_OF_RACE,
             ),
+            _run_out(options.fd_hours_page, "critical", "15m"),
+            _run_out(options.fd_hours_ticket, "warning", "1h"),
             _events(
                 "RaceWatchHang",
                 "Something waits for what can never come: a session that nobody hears any more.",

@@ -37,7 +37,7 @@ class SnapshotCollector(Collector):
     def _fill(self, families: list[Metric]) -> None:
         values, traces = self._totals.snapshot, self._totals.traces
         for metric in metrics.CATALOGUE:
-            traced = traces if metric in (metrics.INCIDENTS, metrics.OCCURRENCES) else {}
+            traced = traces if metric is metrics.INCIDENTS else {}
             families.append(_family(metric, values[metric.name], traced))
 
 

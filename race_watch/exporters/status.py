@@ -8,7 +8,7 @@ from typing import Any
 
 from race_watch import __version__, metrics
 from race_watch.clock import WALL_NS, monotonic_s
-from race_watch.fleet import Fleet, ProcessFacts
+from race_watch.fleet import HOOKS, Fleet, ProcessFacts
 from race_watch.totals import Totals
 
 # A view is made anew at most this often: it costs 10 us a process.
@@ -36,7 +36,7 @@ class Growth:
         if now_s < self._next_s:
             return
         self._next_s = now_s + self._step_s
-        self.points.append((round(unix_s, 1), *(snapshot[metric.name][()] for metric in _GROWTH)))
+        self.points.append((round(unix_s, 1), *(sum(snapshot[metric.name].values()) for metric in _GROWTH)))
         if len(self.points) >= POINTS:
             self.points = self.points[::2]
             self._step_s *= 2
@@ -138,7 +138,7 @@ def _process(fleet: Fleet, facts: ProcessFacts) -> dict[str, Any]:
             "installed": sorted(installed - off.keys()),
             "off": off,
             # Installed when the module they are for is imported.
-            "waiting": sorted(set(metrics.HOOKS) - installed - off.keys() - {"forks"}),
+            "waiting": sorted(set(HOOKS) - installed - off.keys()),
         },
     }
 

@@ -30,7 +30,7 @@ class Blame:
 
 
 def blame(points: Sequence[Reading], alarmed: int) -> Blame | None:
-    """Judges readings from before the growth until after it. `alarmed` is the place in `UNITS` of the one whose test alarmed."""
+    """Judges the readings from the last one before the growth on; `alarmed` is the place of the test that found it."""
     tried: list[tuple[float, str, Slope]] = []
     for place, unit in enumerate(UNITS):
         counts = [reading.counts[place] for reading in points]

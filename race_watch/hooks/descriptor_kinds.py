@@ -27,6 +27,7 @@ _SOCKETS: dict[tuple[int, int], str] = {
     (socket.AF_INET, socket.SOCK_DGRAM): "udp",
     (socket.AF_INET6, socket.SOCK_DGRAM): "udp",
 }
+KINDS = (*dict.fromkeys((*(kind for _, kind in _STARTS), *_SOCKETS.values())), "unix", "other")
 
 _getsockopt = ctypes.CDLL(None).getsockopt
 

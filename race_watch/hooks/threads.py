@@ -33,6 +33,8 @@ _KINDS = (
     ("IncomingVideoSt", "webrtc"),
 )
 
+KINDS = (*dict.fromkeys(kind for _, kind in _KINDS), "python", "other")
+
 
 def thread_count() -> int:
     """All threads of the process; -1 where it cannot be told. Needs no descriptor."""

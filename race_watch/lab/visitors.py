@@ -1,7 +1,7 @@
 """Room participants in one process, each of whom comes, publishes an audio track and leaves again.
 
-`python visitors.py --url URL [--at-once N] [--seconds S] TOKEN...`, one token each. Standalone: runs in an environment that has the
-livekit wheel and not race_watch. It writes `{"event": "left"}` to stdout for each who has left, and `{"event": "done"}` at the end.
+`python visitors.py --url URL [--at-once N] [--seconds S] TOKEN...`, one token each. Standalone: runs in an environment that has
+the livekit wheel and not race_watch. It writes `{"event": "left"}` to stdout for each who has left, and `{"event": "done"}`.
 """
 
 from __future__ import annotations

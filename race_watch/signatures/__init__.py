@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from race_watch.findings import Finding
-from race_watch.signatures import agents, python_sdks, rust_sdks
+from race_watch.signatures import agents, growth, python_sdks, rust_sdks
 from race_watch.signatures.record import Form, Signature
 
-SIGNATURES: tuple[Signature, ...] = (*python_sdks.SIGNATURES, *rust_sdks.SIGNATURES, *agents.SIGNATURES)
+SIGNATURES: tuple[Signature, ...] = (
+    *python_sdks.SIGNATURES,
+    *rust_sdks.SIGNATURES,
+    *agents.SIGNATURES,
+    *growth.SIGNATURES,
+)
 
 
 def name(finding: Finding, sdk: Mapping[str, str]) -> tuple[Signature, Form] | None:

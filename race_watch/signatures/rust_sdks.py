@@ -104,6 +104,14 @@ SIGNATURES = (
                 Match(evidence=(("reason", "ffi_panic"), ("panic", _NEVER_READY), ("cancelled_connects", ""))),
                 note=_READY_NOTE,
             ),
+            Form(
+                "subscription_leak",
+                "sdk",
+                "",
+                None,
+                Match(evidence=(("unit", "cancelled connect"),)),
+                note="each attempt leaves a subscription to the native events behind, in every version",
+            ),
         ),
         matching=(
             {
@@ -115,8 +123,10 @@ SIGNATURES = (
                     "cancelled_connects": "1",
                 },
             },
+            {"category": "subscription_leak", "evidence": {"unit": "cancelled connect"}},
         ),
         other=(
+            {"category": "subscription_leak", "evidence": {"unit": "failed connect"}},
             {
                 "category": "native_abort",
                 "evidence": {"reason": "ffi_panic", "panic": "task 7 panicked", "cancelled_connects": "1"},

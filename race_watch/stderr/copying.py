@@ -72,7 +72,7 @@ class Copying:
             self._look()
             if ready.get(self._target, 0) & select.POLLERR or not self._deliver():
                 break
-            if not self._mover.there():
+            if (self._no_writers or self._worker_ended) and not self._mover.there():
                 if self._no_writers:
                     break
                 self._answer()
@@ -95,7 +95,7 @@ class Copying:
         new = self._mover.look()
         now_s = monotonic_s()
         self._guarded(self._find)(new, now_s)
-        if self._worker_ended:
+        if self._worker_ended and self._mover.seen >= self._mover.there():
             self._stop_looking()
 
     def _find(self, new: bytes, now_s: float) -> None:

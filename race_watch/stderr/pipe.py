@@ -53,7 +53,7 @@ class Mover:
         Raises:
             OSError: There is no room for a further pipe.
         """
-        if self.there() <= self.seen:
+        if self.seen and self.there() <= self.seen:
             return b""
         read, write = self._copies
         length = _tee()(self._source, write, PIECE_BYTES, _NO_WAIT)
@@ -68,11 +68,12 @@ class Mover:
 
     def is_due(self) -> bool:
         """Whether what was seen should be moved now, or is better held back."""
+        if self.seen >= LONG_BYTES or self._short < SHORT_ONES:
+            return True
         before, self._lying = self._lying, unread(self._target)
         if self._lying == 0:
             self._short = 0
-        # Somebody reads (or writes too) where the number changes.
-        return self.seen >= LONG_BYTES or self._short < SHORT_ONES or self._lying != before
+        return self._lying != before  # somebody reads, or writes too
 
     @functools.cached_property
     def _copies(self) -> tuple[int, int]:
@@ -88,12 +89,14 @@ class Mover:
         """
         length = self.seen
         try:
-            moved = os.splice(self._source, self._target, length, flags=_NO_WAIT) if length else 0
+            moved = os.splice(self._source, self._target, length, flags=_NO_WAIT)
         except BlockingIOError:
             return
         self.seen -= moved
-        self._short += length < LONG_BYTES
-        self._lying = unread(self._target)
+        if length < LONG_BYTES:
+            self._short += 1
+            if self._short >= SHORT_ONES:
+                self._lying = unread(self._target)
 
 
 def unread(pipe: int) -> int:

@@ -37,23 +37,21 @@ class Relay:
     mode = MODE
 
     def __init__(self, run_dir: str, stderr: int) -> None:
-        source, self.fd = os.pipe()
-        self._control, theirs = socket.socketpair()
-        try:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            source, self.fd = os.pipe()
+            theirs.callback(os.close, source)
+            ours.callback(os.close, self.fd)
+            self._control, control = socket.socketpair()
+            theirs.callback(control.close)
+            ours.callback(self._control.close)
             enlarge(self.fd)
             os.set_blocking(self.fd, os.get_blocking(stderr))
-            _start(os.path.abspath(run_dir), source, stderr, theirs.fileno())
+            _start(os.path.abspath(run_dir), source, stderr, control.fileno())
             theirs.close()
             self._control.settimeout(_STARTS_IN_S)
             if self._control.recv(1) != READY:
                 raise OSError("the relay's process failed")
-        except OSError:
-            self._control.close()
-            os.close(self.fd)
-            raise
-        finally:
-            theirs.close()
-            os.close(source)
+            ours.pop_all()
 
     def handed_over(self) -> None:
         """The worker has its end, or never will: while ours is open the pipe does not end."""

@@ -6,7 +6,7 @@ PYTHONPATH), because the hooks are global. CPU time only: it does not grow while
 
 from __future__ import annotations
 
-from tests.benchmarks import counts, exceptions, journal, log_records, memory, room_events, startup, tasks
+from tests.benchmarks import counts, exceptions, journal, log_records, memory, room_events, startup, stderr, tasks
 
 ROWS = (
     *tasks.ROWS,
@@ -17,4 +17,5 @@ ROWS = (
     *journal.ROWS,
     *startup.ROWS,
     *memory.ROWS,
+    *stderr.ROWS,
 )

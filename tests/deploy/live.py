@@ -59,7 +59,9 @@ class Prometheus:
         return _answer(self.ask("query_range", query=expr, start=self._began_s, end=time.time(), step=1))
 
     def exemplars(self, expr: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ask("query_exemplars", query=expr, start=self._began_s - 60, end=time.time() + 60)["data"]
+        found: list[dict[str, Any]] = self.ask("query_exemplars", query=expr, start=self._began_s - 60, end=time.time() + 60)[
+            "data"
+        ]
         return found
 
     def until(self, expr: str) -> None:

@@ -1,4 +1,4 @@
-"""Run by an interpreter with livekit 1.1.7: a child process ends in native code, then another interpreter's worker races and stays.
+"""For an interpreter with livekit 1.1.7: its child ends in native code, then another interpreter's worker races and stays.
 
 usage: worker_that_races.py URL PYTHON
 """

@@ -383,15 +383,21 @@ def test_large_journals_make_room_by_their_bytes(run_dir: Path, few: int, monkey
     assert ticks_in(run_dir) == []
 
 
-def test_what_is_no_journal_is_neither_removed_nor_waited_for(run_dir: Path, few: int) -> None:
-    (run_dir / "directory.rwj").mkdir()
-    (run_dir / "link.rwj").symlink_to("/no/such/file")
-    os.mkfifo(run_dir / "fifo")
+def test_what_is_no_journal_is_left_alone(run_dir: Path, few: int) -> None:
     for number in range(few):
         (run_dir / f"{number}.txt").write_text("precious")
+        (run_dir / f"{number}.rwj").mkdir()
+    (run_dir / "link.rwj").symlink_to("/no/such/file")
     before = sorted(path.name for path in run_dir.iterdir())
     assert make_room(run_dir) == 0
     assert sorted(path.name for path in run_dir.iterdir()) == before
+
+
+@pytest.mark.timeout(30)
+def test_pipe_in_place_of_a_journal_is_not_waited_for(run_dir: Path, few: int) -> None:
+    for number in range(few):
+        os.mkfifo(run_dir / f"{number}.rwj")
+    assert make_room(run_dir) == 1
 
 
 def test_directory_that_cannot_be_listed_is_no_error(run_dir: Path, few: int) -> None:

@@ -50,7 +50,7 @@ ENDS = {
     "panic": lambda: (panic("boom"), time.sleep(PATIENCE_S)),
     "hoard": hoard,
     # Somebody else ends it.
-    "wait": lambda: time.sleep(PATIENCE_S),
+    "wait": lambda: None,
 }
 
 
@@ -85,6 +85,8 @@ async def scenario(lab: Lab) -> None:
             await room.disconnect()
     say(f"ready {os.getpid()}")
     ENDS[lab.args.end]()
+    if lab.args.end == "wait":
+        await asyncio.sleep(PATIENCE_S)
     if phase == "idle":
         await room.disconnect()
 

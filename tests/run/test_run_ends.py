@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,6 @@ pytestmark = [pytest.mark.wheels, pytest.mark.one_python, pytest.mark.timeout(30
 
 APPLICATION = Path(__file__).with_name("dying_application.py")
 LIVEKIT = "1.2.0"
-ROOM = "lobby"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,12 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
         )
         self.said: list[str] = []
+        self._pids: list[int] = []
 
     def ready(self) -> int:
-        return int(self.expect(r"ready (\d+)"))
+        """Waits until it is; the pid of the process that says so."""
+        self._pids.append(int(self.expect(r"ready (\d+)")))
+        return self._pids[-1]
 
     def expect(self, pattern: str) -> str:
         """Reads on to a line that matches, and returns its first group."""
@@ -64,6 +68,14 @@ class Worker:
         _, stderr = self.process.communicate(say, timeout=2 * PATIENCE_S)
         return self.process.returncode, stderr
 
+    def close(self) -> None:
+        """Ends what a test that has failed has left."""
+        if self.process.poll() is None:
+            for pid in (self.process.pid, *self._pids):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.communicate(timeout=PATIENCE_S)
+
 
 @dataclass
 class Place:
@@ -71,6 +83,8 @@ class Place:
 
     url: str
     home: Path
+    workers: list[Worker] = field(default_factory=list)
+    room: str = ""
 
     @property
     def run_dir(self) -> Path:
@@ -81,8 +95,10 @@ class Place:
         return incidents_in(self.home / "incidents.jsonl")
 
     def application(self, *arguments: str) -> list[str]:
+        """A command line, each with a room of its own."""
+        self.room = f"lobby-{secrets.token_hex(4)}"
         python = environment([f"livekit=={LIVEKIT}"])
-        return [str(python), str(APPLICATION), "--url", self.url, "--room", ROOM, *arguments]
+        return [str(python), str(APPLICATION), "--url", self.url, "--room", self.room, *arguments]
 
     def run(self, *command: str, options: Sequence[str] = ("--keep",), quiet: bool = True) -> list[str]:
         """The command line that supervises it."""
@@ -92,7 +108,8 @@ class Place:
     def start(self, command: Sequence[str], **variables: str) -> Worker:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RACE_WATCH", "PYTHON", "OTEL_"))}
         lab = {name: value for name, value in os.environ.items() if name.startswith("RACE_WATCH_LAB")}
-        return Worker(command, {**kept, **lab, "PYTHONPATH": str(ROOT), **variables})
+        self.workers.append(Worker(command, {**kept, **lab, "PYTHONPATH": str(ROOT), **variables}))
+        return self.workers[-1]
 
     def replay(self) -> tuple[dict[str, Any], dict[str, float]]:
         """The incidents that the kept journals hold by id, and the ends that are counted."""
@@ -103,13 +120,17 @@ class Place:
         watcher.finish()
         return found, {reason: count for reason, count in watcher.totals.ended.items() if count}
 
-    def journals(self) -> list[str]:
-        return sorted(path.name for path in self.run_dir.glob(f"*{SUFFIX}"))
+    def pids(self) -> list[str]:
+        """Whose journals there are."""
+        return sorted(path.name.split("-")[2] for path in self.run_dir.glob(f"*{SUFFIX}"))
 
 
 @pytest.fixture
-def place(url: str, tmp_path: Path) -> Place:
-    return Place(url, tmp_path)
+def place(url: str, tmp_path: Path) -> Iterator[Place]:
+    made = Place(url, tmp_path)
+    yield made
+    for worker in made.workers:
+        worker.close()
 
 
 def checked(place: Place, reasons: dict[str, int]) -> list[dict[str, Any]]:
@@ -153,7 +174,7 @@ def test_end_in_a_room_is_told_as_what_it_is(place: Place, end: str) -> None:
     assert (evidence["rooms_live"], evidence["participants_live"], evidence["sessions_lost"]) == ("1", "1", "1")
     assert evidence["decided_by"].startswith(f"its supervisor says {ended_by}")
     assert incident["process"]["pid"] == pid
-    assert incident["room"]["name"] == ROOM
+    assert incident["room"]["name"] == place.room
     assert incident["participant"]["identity"].startswith("id:")
 
 
@@ -179,7 +200,7 @@ def test_phase_and_room_are_those_of_the_call_under_way(place: Place, phase: str
     assert evidence.get("in_flight", "").startswith(in_flight or "")
     assert ("in_flight" in evidence) == (in_flight is not None)
     # Also a room that is not connected yet: its name is in the token.
-    assert incident["room"]["name"] == ROOM
+    assert incident["room"]["name"] == place.room
 
 
 # What others do to it
@@ -214,7 +235,7 @@ def test_end_from_outside_is_told_as_what_it_is(place: Place, how: str) -> None:
     assert "race-watch" not in stderr
     found = checked(place, {reason: 1})
     assert [incident["evidence"]["reason"] for incident in found] == [reason] * is_fault
-    assert [incident["room"]["name"] for incident in found] == [ROOM] * is_fault
+    assert [incident["room"]["name"] for incident in found] == [place.room] * is_fault
 
 
 def test_kill_for_want_of_memory_is_told_by_its_control_group(place: Place) -> None:
@@ -223,7 +244,7 @@ def test_kill_for_want_of_memory_is_told_by_its_control_group(place: Place) -> N
         pid = worker.ready()
         assert worker.end()[0] == -signal.SIGKILL
     (incident,) = checked(place, {"oom_kill": 1})
-    assert (incident["category"], incident["process"]["pid"], incident["room"]["name"]) == ("process_killed", pid, ROOM)
+    assert (incident["category"], incident["process"]["pid"], incident["room"]["name"]) == ("process_killed", pid, place.room)
     assert incident["evidence"]["decided_by"].endswith("the control group counts a kill for want of memory")
     assert incident["title"] == "the kernel killed the process for want of memory (SIGKILL)"
 
@@ -258,7 +279,7 @@ def test_worker_in_a_shell_ends_as_the_shell_says(place: Place, end: str, status
     assert worker.end()[0] == status
     found = checked(place, reasons)
     assert [(incident["category"], incident["confidence"], incident["room"]["name"]) for incident in found] == (
-        [("native_abort", 0.8, ROOM)] if end == "segfault" else []
+        [("native_abort", 0.8, place.room)] if end == "segfault" else []
     )
 
 
@@ -283,7 +304,7 @@ def test_child_of_multiprocessing_is_told_by_its_parent_while_that_lives_on(plac
         [(pid, "fork", reason)] if is_fault else []
     )
     for incident in found:
-        assert incident["room"]["name"] == ROOM
+        assert incident["room"]["name"] == place.room
         assert incident["evidence"]["decided_by"].startswith("its parent says")
 
 
@@ -318,15 +339,15 @@ def test_death_of_supervisor_and_worker_is_told_by_the_next_start_alone(place: P
     os.kill(pid, signal.SIGKILL)
     first.end()
     assert place.incidents == []
-    assert len(place.journals()) >= 2
+    assert {str(pid), str(first.process.pid)} <= set(place.pids())
 
     second = place.start(place.run("true", options=()))
     assert second.end()[0] == 0
     (incident,) = place.incidents
-    assert (incident["category"], incident["process"]["pid"], incident["room"]["name"]) == ("process_killed", pid, ROOM)
+    assert (incident["category"], incident["process"]["pid"], incident["room"]["name"]) == ("process_killed", pid, place.room)
     assert (incident["evidence"]["reason"], incident["evidence"]["sessions_lost"]) == ("unknown", "1")
     assert incident["channels"] == ["journal_end"]
-    assert place.journals() == []
+    assert place.pids() == []
 
     told = (place.home / "incidents.jsonl").read_text()
     third = place.start(place.run("true", options=(), quiet=False))
@@ -334,7 +355,7 @@ def test_death_of_supervisor_and_worker_is_told_by_the_next_start_alone(place: P
     assert status == 0
     assert "process_killed" not in stderr
     assert (place.home / "incidents.jsonl").read_text() == told
-    assert place.journals() == []
+    assert place.pids() == []
 
 
 def test_worker_that_outlives_its_supervisor_is_told_by_the_next_one(place: Place) -> None:
@@ -342,7 +363,7 @@ def test_worker_that_outlives_its_supervisor_is_told_by_the_next_one(place: Plac
     pid = first.ready()
     first.process.kill()
     second = place.start(place.run("cat", options=()))
-    wait_for(lambda: len(place.journals()) <= 2, "the first supervisor's journal is gone")
+    wait_for(lambda: place.pids() == sorted([str(pid), str(second.process.pid)]), "the first supervisor's journal is gone")
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: bool(place.incidents), "the death is told while the second one runs")
     assert second.end("")[0] == 0
@@ -368,17 +389,17 @@ def test_sidecar_that_is_restarted_tells_each_end_once(place: Place) -> None:
         os.kill(pid, signal.SIGKILL)
         worker.end()
         wait_for(lambda pid=pid: pid in [i["process"]["pid"] for i in place.incidents], "the death is told")
-        wait_for(lambda pid=pid: not any(f"-{pid}-" in name for name in place.journals()), "its journal is removed")
+        wait_for(lambda pid=pid: str(pid) not in place.pids(), "its journal is removed")
         sidecar.process.send_signal(end)
         sidecar.end()
     last = place.start([*watch, "--quiet"])
-    wait_for(lambda: len(place.journals()) == 1, "the journal of the sidecar that was killed is gone")
+    wait_for(lambda: [str(last.process.pid)] == place.pids(), "the journal of the sidecar that was killed is gone")
     last.process.send_signal(signal.SIGTERM)
     assert last.end()[0] == 0
     lines = (place.home / "incidents.jsonl").read_text().splitlines()
     assert len(lines) == 2
     assert [incident["process"]["pid"] for incident in place.incidents] == pids
-    assert place.journals() == []
+    assert place.pids() == []
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,15 +167,52 @@ def test_audio_stream_of_the_fix_with_a_bad_argument_is_nothing(watched: Watched
 # Seed 4
 
 
+HANDLE_GONE = 'called `Result::unwrap()` on an `Err` value: InvalidRequest("handle not found")'
+
+
 @one_python
-def test_disconnect_on_a_stale_handle_aborts_and_leaves_its_journal(watched: Watched) -> None:
-    ran = watched.run("disconnect_stale_handle", livekit="1.1.7")
-    assert ran.done.returncode == -signal.SIGABRT
+@pytest.mark.parametrize(
+    ("livekit", "ended_by", "reason", "channels"),
+    [
+        ("1.0.25", signal.SIGTERM, "ffi_panic", ["exit_status", "ffi_panic", "stderr"]),
+        ("1.1.2", signal.SIGABRT, "native_abort", ["exit_status", "stderr"]),
+        ("1.1.7", signal.SIGABRT, "native_abort", ["exit_status", "stderr"]),
+    ],
+)
+def test_disconnect_on_a_stale_handle_ends_the_process_and_is_told(
+    watched: Watched, livekit: str, ended_by: signal.Signals, reason: str, channels: list[str]
+) -> None:
+    bare = run_scenario("disconnect_stale_handle", livekit=livekit, sfu_url=watched.url)
+    ran = watched.run("disconnect_stale_handle", livekit=livekit)
+    assert ran.done.returncode == bare.returncode == -ended_by
+    incident = ran.only()
+    assert shown(incident) == named(
+        "native_abort", "native", "disconnect-stale-handle-panic", "1.1.8", "livekit/rust-sdks#1066"
+    )
+    evidence = incident["evidence"]
+    assert (evidence["reason"], evidence["signal"], evidence["phase"]) == (reason, ended_by.name, "disconnect")
+    assert evidence["panic"] == HANDLE_GONE
+    assert evidence["panic_place"].startswith(incident["component"])
+    assert incident["component"] == "livekit-ffi/src/server/requests.rs"
+    assert evidence["in_flight"].startswith("disconnect for ")
+    assert "request Disconnect" in evidence["before"]
+    assert incident["room"]["name"].startswith("disconnect_stale_handle-")
+    assert incident["room"]["sid"].startswith("RM_")
+    assert incident["sdk"] == {"livekit": livekit}
+    assert incident["channels"] == channels
     replayed = ran.replayed()
-    (facts,) = replayed.fleet.processes.values()
-    assert facts.rooms[1].name.startswith("disconnect_stale_handle-")
-    assert facts.sdk == {"livekit": "1.1.7"}
+    assert replayed.totals.ended == {reason: 1}
     assert replayed.totals.lost.total() == 0
+
+
+@one_python
+def test_death_is_named_also_where_its_stderr_is_left_alone(watched: Watched) -> None:
+    incident = watched.run("disconnect_stale_handle", livekit="1.1.7", RACE_WATCH_STDERR="off").only()
+    assert shown(incident) == named(
+        "native_abort", "native", "disconnect-stale-handle-panic", "1.1.8", "livekit/rust-sdks#1066"
+    )
+    assert "panic" not in incident["evidence"]
+    assert incident["channels"] == ["exit_status"]
 
 
 @one_python
@@ -184,6 +222,39 @@ def test_disconnect_on_a_stale_handle_is_refused_by_the_fix(watched: Watched) ->
     assert incident["room"]["name"].startswith("disconnect_stale_handle-")
     assert set(incident["channels"]) == {"ffi_request", "ffi_log"}
     assert "SIGABRT" in incident["evidence"]["note"]
+
+
+# The panic that the native library reports 15 s after a connect
+
+NEVER_READY = "timed out waiting for ReadyForRoomEventRequest after ConnectCallback"
+
+
+@one_python
+def test_connect_that_was_cancelled_ends_the_process_later_and_is_told(watched: Watched) -> None:
+    ran = watched.run("connect_cancelled", livekit="1.2.0")
+    assert ran.done.returncode == -signal.SIGTERM
+    incident = ran.only()
+    assert shown(incident) == named("native_abort", "native", "connect-cancel-sigterm", None, "livekit/rust-sdks#1340")
+    evidence = incident["evidence"]
+    assert (evidence["reason"], evidence["cancelled_connects"], evidence["rooms_live"]) == ("ffi_panic", "1", "0")
+    assert NEVER_READY in evidence["panic"]
+    # It was never connected: its name is in the token.
+    assert re.fullmatch(r"connect_cancelled-\d+-0", incident["room"]["name"])
+    assert ran.replayed().totals.ended == {"ffi_panic": 1}
+
+
+@one_python
+def test_loop_that_was_blocked_during_connect_ends_the_process_and_is_told(watched: Watched) -> None:
+    ran = watched.run("connect_loop_blocked", livekit="1.2.0")
+    assert ran.done.returncode == -signal.SIGTERM
+    incident = ran.only()
+    assert shown(incident) == named("native_abort", "app", "connect-loop-blocked-15s")
+    evidence = incident["evidence"]
+    assert (evidence["reason"], evidence["phase"]) == ("ffi_panic", "connect")
+    assert re.match(r"connect for 1[5-9]\.", evidence["in_flight"])
+    assert NEVER_READY in evidence["panic"]
+    assert incident["room"]["name"].startswith("connect_loop_blocked-")
+    assert ran.replayed().totals.ended == {"ffi_panic": 1}
 
 
 # Seed 5 and its successor

@@ -449,6 +449,25 @@ MODES = {
 }
 
 
+def test_relay_that_cannot_be_started_is_no_obstacle(place: Place) -> None:
+    script = """
+import os, resource, sys
+from race_watch.stderr import relay, source
+for most in range(len(os.listdir("/proc/self/fd")), 16):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, 100))
+    before = os.listdir("/proc/self/fd")
+    opened = source.open_stderr(sys.argv[1])
+    if opened.fd is not None:
+        break
+    print(opened.mode, os.listdir("/proc/self/fd") == before)
+print(opened.mode)
+"""
+    with_pipe = subprocess.run(python(script, str(place.home)), capture_output=True, env=place.env(), check=True)
+    *failed, last = with_pipe.stdout.decode().splitlines()
+    assert set(failed) == {"left alone: Too many open files True", "left alone: the relay's process failed True"}
+    assert last == "a pipe, by way of a relay"
+
+
 @pytest.mark.parametrize(("redirection", "mode"), MODES.values(), ids=MODES)
 def test_what_stderr_is_decides_how_it_is_seen(place: Place, redirection: str, mode: str) -> None:
     command = ["sh", "-c", f"exec 3>&1; {redirection}", "sh", *python(MODE, str(place.home))]
@@ -547,6 +566,18 @@ def test_faulthandler_stays_as_the_host_has_it(place: Place) -> None:
     without_thread = [line for line in stderr.splitlines() if b"thread 0x" not in line]
     assert without_thread == [line for line in bare.stderr.splitlines() if b"thread 0x" not in line]
     assert told_in(place.home / "run") == {"stderr": [StderrTold("python_fatal", "", "", "Segmentation fault")]}
+
+
+def test_relay_that_outlives_the_run_keeps_no_journal(place: Place) -> None:
+    text = panic("a.rs:1:1", "boom")
+    script = f"import os, sys; os.write(2, {text!r}); os.fork() or (sys.stdin.readline(), os.write(2, {text!r}))"
+    with working(place, *python(script)) as worker:
+        stderr = Reader(worker.process.stderr)
+        assert worker.process.wait(PATIENCE_S) == 0
+        assert os.listdir(place.runtime) == []
+        worker.say(b"go on")
+        assert stderr.all() == text * 2
+        assert os.listdir(place.runtime) == []
 
 
 @pytest.mark.wheels

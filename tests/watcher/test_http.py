@@ -315,7 +315,7 @@ def test_growth_covers_the_whole_run_in_few_points(served: Serving) -> None:
     growth = status_module.Growth()
     name = "race_watch_open_fds"
     for second in range(20_000):
-        growth.add({**served.totals.snapshot, name: {(): float(second)}}, second, 1_000 + second)
+        growth.add({**served.totals.snapshot, name: {("file",): float(second)}}, second, 1_000 + second)
     assert len(growth.points) <= status_module.POINTS
     assert growth.names == ("open_fds", "ffi_handles", "rooms", "participants")
     assert growth.points[0][:2] == (1000, 0)

@@ -138,11 +138,13 @@ def test_private_directories_of_workers_that_crash_again_and_again_are_bounded(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "_LEFT_BEHIND_MOST", 4)
-    foreign = left_by(parent, 7200.0)
-    (foreign / "precious.txt").write_text("")
-    os.utime(foreign, (foreign.stat().st_mtime - 7200,) * 2)
+    foreign = [parent / f"{directory.PREFIX}{number}" for number in range(3)]
+    for path in foreign:
+        path.mkdir()
+        (path / "precious.txt").write_text("")
+        os.utime(path, (path.stat().st_mtime - 7200,) * 2)
     left = [left_by(parent, 3600.0 - number) for number in range(12)]
-    assert {*parent.iterdir()} == {foreign, *left[9:]}
+    assert {*parent.iterdir()} == {*foreign, *left[8:]}
 
 
 def test_private_directories_that_may_just_be_made_are_not_swept(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:

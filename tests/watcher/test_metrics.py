@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from race_watch import __version__, detectors, events, hooks, metrics
 from race_watch.findings import CATEGORIES, VERDICTS, Finding, component
-from race_watch.fleet import Fleet
+from race_watch.fleet import HOOKS, Fleet
+from race_watch.growth.reading import RESOURCES, UNITS
+from race_watch.hooks import descriptor_kinds, ffi_handles, threads
 from race_watch.incidents import UNCLASSIFIED, Incidents
 from race_watch.journal.layout import COUNTERS
 from race_watch.self_metrics import Lag, Own
@@ -21,7 +23,7 @@ from race_watch.totals import Totals, Values
 
 SERIES_MAX = 200
 FUZZ = settings(deadline=None, derandomize=True, database=None)
-LABELS = {"category", "verdict", "signature", "reason", "hook", "exporter", "outcome"}
+LABELS = {"category", "verdict", "signature", "reason", "kind", "resource", "unit", "exporter", "outcome"}
 PROCESS_SERIES = 6  # `process_*` of the process that serves
 COUNTED = [metric for metric in metrics.CATALOGUE if metric.kind == "counter"]
 
@@ -53,7 +55,9 @@ def test_metric_has_a_good_name_a_help_and_closed_labels(metric: metrics.Metric)
         "category": set(CATEGORIES),
         "verdict": set(VERDICTS),
         "signature": {UNCLASSIFIED, *(signature.id for signature in SIGNATURES)},
-        "hook": {*(hook.NAME for hook in hooks.HOOKS), "forks", metrics.OTHER},
+        "kind": {*metrics.FD_KINDS, *ffi_handles.KINDS, *metrics.THREAD_KINDS},
+        "resource": {resource.name for resource in RESOURCES},
+        "unit": {unit.name for unit in UNITS},
         "outcome": {"ok", "failed"},
     }
     for labels in metric.sets:
@@ -62,14 +66,22 @@ def test_metric_has_a_good_name_a_help_and_closed_labels(metric: metrics.Metric)
             assert re.fullmatch("[a-z][a-z0-9_-]*", value)
 
 
-def test_every_hook_has_a_label_of_its_own() -> None:
-    assert set(metrics.HOOKS) == {*(hook.NAME for hook in hooks.HOOKS), "forks"}
+def test_kinds_are_those_that_the_host_half_counts() -> None:
+    assert metrics.HANDLE_KINDS == ffi_handles.KINDS
+    assert set(metrics.FD_KINDS) == {*descriptor_kinds.KINDS, metrics.UNKNOWN}
+    assert set(metrics.THREAD_KINDS) == {*threads.KINDS, metrics.UNKNOWN}
+    assert {resource.name for resource in RESOURCES} == set(metrics.GROWN)
+
+
+def test_the_watcher_knows_every_hook() -> None:
+    assert set(HOOKS) == {hook.NAME for hook in hooks.HOOKS}
 
 
 def test_every_label_set_is_there_at_0_before_anything_has_happened() -> None:
     snapshot = Totals().snapshot
     assert snapshot.pop("race_watch_build_info") == {(__version__, "", "", ""): 1.0}
     assert series(snapshot) == declared()
+    assert snapshot.pop("race_watch_time_to_fd_limit_seconds") == {(): float("inf")}
     assert {value for values in snapshot.values() for value in values.values()} == {0.0}
 
 
@@ -118,7 +130,7 @@ def test_worst_case_has_no_series_that_was_not_there_before_and_at_most_200() ->
     assert len(series(totals.snapshot)) + PROCESS_SERIES <= SERIES_MAX
     assert len(totals.snapshot.pop("race_watch_build_info")) == metrics.BUILDS_MAX
     assert series(totals.snapshot) == declared()
-    assert totals.snapshot["race_watch_hooks_off"][("other",)] == 3000
+    assert totals.snapshot["race_watch_hooks_off"] == {(): 3000}
     assert sum(totals.snapshot["race_watch_occurrences"].values()) == len(every_finding()) + 1000
 
 
@@ -126,8 +138,11 @@ def test_numbers_are_those_of_the_processes_that_live() -> None:
     fleet, totals = Fleet(), Totals()
     one, two, gone = process("aa"), process("bb"), process("cc")
     for of, counts in (
-        (one, sampled(10, 20, 1, 3)),
-        (two, sampled(-1, -1, 2, 4)),
+        (
+            one,
+            sampled(10, 20, 1, 3, fd_limit=64, subscriptions=2, handles=("room=2", "track=18"), threads=("all=9", "tokio=2")),
+        ),
+        (two, sampled(-1, -1, 2, 4, fd_limit=-1, subscriptions=-1)),
         (gone, sampled(1000, 1000, 1000, 1000)),
     ):
         fleet.observe(record(counts, of=of))
@@ -140,22 +155,35 @@ def test_numbers_are_those_of_the_processes_that_live() -> None:
         "race_watch_processes": 2,
         "race_watch_rooms": 3,
         "race_watch_participants": 7,
-        "race_watch_open_fds": 10,
-        "race_watch_ffi_handles": 20,
+        "race_watch_fd_limit": 64,
+        "race_watch_ffi_subscriptions": 2,
+        "race_watch_hooks_off": 2,
         "race_watch_room_events": 12,
         "race_watch_hook_errors": 2,
     }
     assert {name: shown[name] for name in expected} == expected
-    assert {hook: count for (hook,), count in totals.snapshot["race_watch_hooks_off"].items() if count} == {"room_events": 2}
+    assert kinds(totals, "race_watch_open_fds") == {"unknown": 10}
+    assert kinds(totals, "race_watch_ffi_handles") == {"room": 2, "track": 18}
+    assert kinds(totals, "race_watch_threads") == {"tokio": 2, "unknown": 7}
+    fleet.observe(record(events.DescriptorsClassified(("udp=4", "tcp=3"), 1), of=one))
+    totals.update(fleet, Incidents(fleet), [])
+    assert kinds(totals, "race_watch_open_fds") == {"udp": 4, "tcp": 3, "unknown": 3}
+    fleet.observe(record(sampled(5, 20, 1, 3), of=one))
+    totals.update(fleet, Incidents(fleet), [])
+    assert kinds(totals, "race_watch_open_fds") == {"unknown": 5}, "which of them have gone nobody has looked at"
+
+
+def kinds(totals: Totals, name: str) -> dict[str, float]:
+    return {kind: count for (kind,), count in totals.snapshot[name].items() if count}
 
 
 def test_exports_are_counted_by_outcome_from_any_thread() -> None:
     totals = Totals()
-    threads = [threading.Thread(target=lambda: [totals.exported("incident_file", "ok") for _ in range(1000)]) for _ in range(4)]
-    for thread in threads:
+    several = [threading.Thread(target=lambda: [totals.exported("incident_file", "ok") for _ in range(1000)]) for _ in range(4)]
+    for thread in several:
         thread.start()
     totals.exported("otlp", "failed", 3)
-    for thread in threads:
+    for thread in several:
         thread.join()
     totals.update(Fleet(), Incidents(Fleet()), [])
     assert totals.snapshot["race_watch_exports"] == {
@@ -233,7 +261,7 @@ def test_incidents_and_occurrences_are_counted_apart() -> None:
     totals.update(fleet, incidents, [])
     labels = ("registry_race", "sdk", "local-unpublish-keyerror")
     assert totals.snapshot["race_watch_incidents"][labels] == 2
-    assert totals.snapshot["race_watch_occurrences"][labels] == 4
+    assert totals.snapshot["race_watch_occurrences"][("registry_race",)] == 4
 
 
 @FUZZ

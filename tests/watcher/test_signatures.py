@@ -24,6 +24,13 @@ pytestmark = pytest.mark.one_python
 
 # The ids of the catalogue of races that may have a signature; an id is public and never changes.
 RACES = {
+    "abandoned-stream-leak",
+    "connect-cancel-ghost-room",
+    "departed-kept-by-application",
+    "listen-task-leak-on-server-leave",
+    "room-dropped-without-disconnect",
+    "server-leave-strands-local-track",
+    "track-created-before-connect",
     "room-sid-lost-wakeup",
     "audiostream-task-before-handle",
     "connect-cancel-sigterm",
@@ -191,6 +198,10 @@ BOUNDARIES = [
     ("track-subscription-failed-keyerror", "lost_event", "1.1.14", "1.1.13"),
     ("disconnect-stale-handle-panic", "use_after_dispose", "1.1.8", "1.1.7"),
     ("disconnect-stale-handle-panic", "native_abort", "1.1.7", "1.1.8"),
+    ("connect-cancel-ghost-room", "fd_leak", "1.1.8", "1.1.9"),
+    ("server-leave-strands-local-track", "thread_leak", "1.1.21", "1.2.0"),
+    ("server-leave-strands-local-track", "fd_leak", "1.1.21", "1.2.0"),
+    ("listen-task-leak-on-server-leave", "subscription_leak", "1.1.13", "1.1.14"),
     ("connect-cancel-sigterm", "native_abort", "1.1.9", "1.1.8"),
     ("connect-loop-blocked-15s", "native_abort", "1.1.9", "1.1.8"),
 ]

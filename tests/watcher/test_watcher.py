@@ -45,7 +45,7 @@ class Watching:
     warnings: list[str] = field(default_factory=list)
 
     def shown(self, metric: str) -> float:
-        return self.watcher.totals.snapshot[metric][()]
+        return sum(self.watcher.totals.snapshot[metric].values())
 
 
 def watching(run_dir: Path, *, keep: bool = False) -> Watching:

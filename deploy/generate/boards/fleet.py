@@ -6,6 +6,8 @@ from deploy.generate import known_races
 from deploy.generate.frame import KEPT, Selectors, dashboard, variables, version_changes
 from deploy.generate.options import Options
 from deploy.generate.panels import (
+    GREEN,
+    RED,
     YELLOW,
     Column,
     Json,
@@ -21,6 +23,7 @@ from deploy.generate.panels import (
 )
 from deploy.generate.recording import total
 
+_PER_PARTICIPANT, _PER_ROOM = 'unit="participant"', 'unit="room"'
 TO_RACE = link("This race", f"/d/race-watch-race?var-signature=${{__data.fields.signature}}&{KEPT}")
 TO_WORKER = link(
     "This worker", f"/d/race-watch-worker?var-job=${{__data.fields.job}}&var-instance=${{__data.fields.instance}}&{KEPT}"
@@ -61,13 +64,26 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
             f"count({firing}) or vector(0)",
             Look("none", bad_from(1), links=(alerts,)),
         ),
-        stat("Workers", "Workers whose watcher reports.", f"sum({s.recorded('job:race_watch_workers:count')})", Look("none")),
-        stat("Rooms", "Rooms that are connected.", f"sum({s.recorded('job:race_watch_rooms:sum')})", Look("none")),
+        stat(
+            "Workers",
+            "Workers whose watcher reports.",
+            f"sum({s.recorded('job:race_watch_workers:count')})",
+            Look("none"),
+            width=2,
+        ),
+        stat(
+            "Rooms",
+            "Rooms that are connected.",
+            f"sum({s.recorded('job:race_watch_rooms:sum')})",
+            Look("none"),
+            width=2,
+        ),
         stat(
             "Participants",
             "Remote participants in those rooms.",
             f"sum({s.recorded('job:race_watch_participants:sum')})",
             Look("none"),
+            width=2,
         ),
         stat(
             "Incidents",
@@ -90,6 +106,13 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
             f"sum({total(lost, '$__range')}) / sum({total(begun, '$__range')})",
             Look("percentunit", bad_from(1 - options.objective), decimals=2),
             spark=False,
+        ),
+        stat(
+            "To the limit",
+            "Time until the first process of the fleet runs out of file descriptors, at the rate at which they grow.",
+            f"min({s.recorded('job:race_watch_fd_limit_hours:min')}) < +Inf",
+            Look("h", ((None, RED), (options.fd_hours_page, YELLOW), (options.fd_hours_ticket, GREEN)), decimals=0),
+            none="no growth",
         ),
         stat(
             "Blind spots",
@@ -244,26 +267,46 @@ def _ends(s: Selectors, options: Options) -> list[Panel]:
 
 
 def _growth(s: Selectors, options: Options) -> list[Panel]:
-    fds, handles = s.raw("race_watch_open_fds"), s.raw("race_watch_ffi_handles")
-    people = s.raw("race_watch_participants")
+    grown = "job_resource:race_watch_growth:max"
+    growing = s.recorded("job_resource:race_watch_growing_workers:count")
+    handles, people = s.raw("race_watch_ffi_handles"), s.recorded("job:race_watch_participants:sum")
     return [
         graph(
-            "Native handles and descriptors of the fleet",
-            "Sums over all workers, beside the participants who are there: what grows while they do not is not theirs.",
-            [
-                Query(f"sum({handles})", "native handles"),
-                Query(f"sum({fds})", "descriptors"),
-                Query(f"sum({people})", "participants"),
-            ],
+            "Left behind by each participant who is gone",
+            "By resource, of the worker where it is most; only where it is sure to be above nothing.",
+            [Query(f"max by (resource) ({s.recorded(grown, _PER_PARTICIPANT)})", "{{resource}}")],
+            Look("short"),
+            width=8,
+            recorded=True,
+        ),
+        graph(
+            "Left behind by each room that is over",
+            "By resource, of the worker where it is most; only where it is sure to be above nothing.",
+            [Query(f"max by (resource) ({s.recorded(grown, _PER_ROOM)})", "{{resource}}")],
+            Look("short"),
+            width=8,
+            recorded=True,
+        ),
+        graph(
+            "Workers in which something grows",
+            "By resource and by what it grows with.",
+            [Query(f"sum by (resource, unit) ({growing})", "{{resource}}, with each {{unit}}")],
+            Look("none"),
+            width=8,
+            recorded=True,
+        ),
+        graph(
+            "Native handles of the fleet",
+            "By kind, beside the participants who are there: what grows while they do not is left behind.",
+            [Query(f"sum by (kind) ({handles})", "{{kind}}"), Query(f"sum({people})", "participants")],
             Look("short"),
         ),
         table(
-            "Workers with the most descriptors",
-            "Open descriptors of the processes in a room.",
-            f"topk(10, sum by ({options.worker}) ({fds}))",
-            _worker_columns(Column("Value", "Descriptors", "none")),
+            "Workers nearest to their limit of descriptors",
+            "By the time that is left at the rate at which they grow; those that do not grow are left out.",
+            f"bottomk(10, min by ({options.worker}) ({s.raw('race_watch_fd_limit_hours')} < +Inf))",
+            _worker_columns(Column("Value", "Time left", "h", decimals=1)),
             width=12,
-            sort="Descriptors",
         ),
     ]
 

@@ -85,9 +85,9 @@ def _blind(s: Selectors, options: Options) -> list[Panel]:
             width=8,
         ),
         graph(
-            "Hooks that are switched off, by hook",
+            "Hooks that are switched off",
             "After three failures, or because their target is missing in this version; /healthz of the worker says why.",
-            [Query(f"sum by (hook) ({s.raw('race_watch_hooks_off')}) > 0", "{{hook}}")],
+            [Query(f"sum by (job) ({s.raw('race_watch_hooks_off')})", "{{job}}")],
             Look("none"),
             width=8,
         ),
@@ -103,18 +103,16 @@ def _blind(s: Selectors, options: Options) -> list[Panel]:
         ),
         table(
             "Workers with something unseen",
-            "Processes not watched and hooks off, by worker.",
-            f"sum by ({options.worker}) ({s.raw('race_watch_processes_missing')} > 0) or sum by ({options.worker}, hook) "
-            f"({s.raw('race_watch_hooks_off')} > 0)",
+            "Processes that are not watched and hooks that are off, together, by worker.",
+            f"sum by ({options.worker}) ({s.raw('race_watch_processes_missing')} + {s.raw('race_watch_hooks_off')}) > 0",
             [
                 Column("instance", "Worker", links=(TO_WORKER,)),
                 Column("pod", "Pod"),
                 Column("namespace", "Namespace"),
                 Column("job", "Job"),
-                Column("hook", "Hook that is off"),
-                Column("Value", "Processes", "none"),
+                Column("Value", "Blind spots", "none"),
             ],
-            sort="Processes",
+            sort="Blind spots",
         ),
     ]
 

@@ -76,7 +76,7 @@ def _head(s: Selectors, options: Options) -> list[Panel]:
 
 def _rate(s: Selectors) -> list[Panel]:
     incidents = s.raw("race_watch_incidents_total", _THIS)
-    occurrences = s.raw("race_watch_occurrences_total", _THIS)
+    occurrences, every = s.raw("race_watch_occurrences_total"), s.raw("race_watch_incidents_total")
     return [
         graph(
             "Incidents per hour, by form",
@@ -94,12 +94,15 @@ def _rate(s: Selectors) -> list[Panel]:
             height=9,
         ),
         graph(
-            "Failures for each incident",
-            "How often it repeats in a room. From one on upwards something tries again and again.",
+            "Failures for each incident, by category",
+            "How often a failure repeats in its room, in the categories that this race shows in; the other races of a category "
+            "are in it. From one on upwards something tries again and again.",
             [
                 Query(
-                    f"sum(rate({occurrences}[$__rate_interval])) / (sum(rate({incidents}[$__rate_interval])) > 0)",
-                    "failures for each incident",
+                    f"sum by (category) (rate({occurrences}[$__rate_interval])) / "
+                    f"(sum by (category) (rate({every}[$__rate_interval])) > 0) "
+                    f"and on (category) sum by (category) (increase({incidents}[$__range])) > 0",
+                    "{{category}}",
                 )
             ],
             Look("short"),

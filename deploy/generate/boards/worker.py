@@ -6,8 +6,9 @@ from deploy.generate import known_races
 from deploy.generate.boards.fleet import TO_RACE, UPSTREAM, runbook
 from deploy.generate.frame import Selectors, annotation, dashboard, variables
 from deploy.generate.options import Options
-from deploy.generate.panels import YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
+from deploy.generate.panels import GREEN, RED, YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
 
+_PER_PARTICIPANT, _PER_ROOM = 'unit="participant"', 'unit="room"'
 _CRASHES = 'reason=~"native_abort|ffi_panic"'
 
 
@@ -15,7 +16,7 @@ def board(options: Options) -> Json:
     """The board as JSON."""
     s = Selectors(options, pods=True)
     rows = [
-        Row("Now", _strip(s)),
+        Row("Now", _strip(s, options)),
         Row("Incidents", _incidents(s, options)),
         Row("Rooms and what they hold", _growth(s)),
         Row("Ends of processes", _ends(s)),
@@ -43,7 +44,7 @@ def board(options: Options) -> Json:
     return dashboard(options, "worker", "race_watch / Worker", about, rows, variables(options, pods=True), annotations)
 
 
-def _strip(s: Selectors) -> list[Panel]:
+def _strip(s: Selectors, options: Options) -> list[Panel]:
     harmful = s.raw("race_watch_incidents_total", 'verdict!="benign"')
     started = s.raw("process_start_time_seconds")
     watched = s.raw("race_watch_processes")
@@ -77,15 +78,16 @@ def _strip(s: Selectors) -> list[Panel]:
             spark=False,
         ),
         stat(
-            "Not watched",
-            "Processes of this worker with LiveKit in them that race_watch is not in.",
-            f"sum({s.raw('race_watch_processes_missing')})",
-            Look("none", bad_from(1, YELLOW)),
+            "To the limit",
+            "Time until the first process of the worker runs out of file descriptors, at the rate at which they grow.",
+            f"min({s.raw('race_watch_fd_limit_hours')}) < +Inf",
+            Look("h", ((None, RED), (options.fd_hours_page, YELLOW), (options.fd_hours_ticket, GREEN)), decimals=0),
+            none="no growth",
         ),
         stat(
-            "Hooks off",
-            "Hooks that are switched off, over all processes: what they would see is not seen.",
-            f"sum({s.raw('race_watch_hooks_off')})",
+            "Blind spots",
+            "Processes of the worker with LiveKit in them that are not watched, plus hooks that are switched off.",
+            f"sum({s.raw('race_watch_processes_missing')}) + sum({s.raw('race_watch_hooks_off')})",
             Look("none", bad_from(1, YELLOW)),
         ),
     ]
@@ -107,9 +109,9 @@ def _incidents(s: Selectors, options: Options) -> list[Panel]:
             bars=True,
         ),
         graph(
-            "Failures, by race",
-            "Every repeat counted: what repeats in its room is one incident and many failures. Points are exemplars.",
-            [Query(f"sum by (signature) (increase({occurrences}[$__rate_interval])) > 0", "{{signature}}", exemplars=True)],
+            "Failures, by category",
+            "Every repeat counted: what repeats in its room is one incident and many failures.",
+            [Query(f"sum by (category) (increase({occurrences}[$__rate_interval])) > 0", "{{category}}")],
             Look("none", decimals=0),
             stacked=True,
             bars=True,
@@ -147,29 +149,72 @@ def _incidents(s: Selectors, options: Options) -> list[Panel]:
 
 
 def _growth(s: Selectors) -> list[Panel]:
-    rooms, people = s.raw("race_watch_rooms"), s.raw("race_watch_participants")
-    fds, handles = s.raw("race_watch_open_fds"), s.raw("race_watch_ffi_handles")
+    def by_kind(title: str, description: str, metric: str) -> Panel:
+        return graph(
+            title,
+            description,
+            [Query(f"sum by (kind) ({s.raw(metric)})", "{{kind}}")],
+            Look("none"),
+            width=8,
+            stacked=True,
+        )
+
     return [
         graph(
             "Rooms and participants",
             "What is connected now. What follows should go up and down with it.",
-            [Query(f"sum({rooms})", "rooms"), Query(f"sum({people})", "remote participants")],
+            [
+                Query(f"sum({s.raw('race_watch_rooms')})", "rooms"),
+                Query(f"sum({s.raw('race_watch_participants')})", "remote participants"),
+            ],
             Look("none"),
             width=8,
         ),
         graph(
-            "Native handles",
+            "Left behind by each participant who is gone",
+            "By resource, in the process where it is most, with the lower bound of the estimate: above 0 it is sure to grow.",
+            [
+                Query(f"max by (resource) ({s.raw('race_watch_growth', _PER_PARTICIPANT)})", "{{resource}}"),
+                Query(f"max by (resource) ({s.raw('race_watch_growth_low', _PER_PARTICIPANT)})", "{{resource}}, at least"),
+            ],
+            Look("short"),
+            width=8,
+        ),
+        graph(
+            "Left behind by each room that is over",
+            "By resource, in the process where it is most, with the lower bound of the estimate: above 0 it is sure to grow.",
+            [
+                Query(f"max by (resource) ({s.raw('race_watch_growth', _PER_ROOM)})", "{{resource}}"),
+                Query(f"max by (resource) ({s.raw('race_watch_growth_low', _PER_ROOM)})", "{{resource}}, at least"),
+            ],
+            Look("short"),
+            width=8,
+        ),
+        by_kind(
+            "Native handles, by kind",
             "Live handles of LiveKit's native library. They belong to rooms, tracks and streams that live.",
-            [Query(f"sum by (instance) ({handles})", "{{instance}}")],
+            "race_watch_ffi_handles",
+        ),
+        by_kind(
+            "Descriptors, by kind",
+            "Open file descriptors of the processes in a room; unknown is what has come since the last close look.",
+            "race_watch_open_fds",
+        ),
+        by_kind("Threads, by kind", "Threads of the processes in a room, by whose they are.", "race_watch_threads"),
+        graph(
+            "Subscriptions of native events",
+            "Queues that the SDK hands every native event to: a few for each room and stream that lives.",
+            [Query(f"sum by (instance) ({s.raw('race_watch_ffi_subscriptions')})", "{{instance}}")],
             Look("none"),
-            width=8,
         ),
         graph(
-            "Descriptors",
-            "Open file descriptors of the processes in a room.",
-            [Query(f"sum by (instance) ({fds})", "{{instance}}")],
+            "Limit of descriptors",
+            "The lowest of the processes, beside what all of them have open.",
+            [
+                Query(f"min by (instance) ({s.raw('race_watch_fd_limit')})", "{{instance}}: limit of a process"),
+                Query(f"sum by (instance) ({s.raw('race_watch_open_fds')})", "{{instance}}: open in all"),
+            ],
             Look("none"),
-            width=8,
         ),
     ]
 

@@ -24,7 +24,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as t
 
 from race_watch import __version__
 from race_watch.exporters.otel.incident import EVENT_NAME, Log
-from race_watch.metrics import CATALOGUE, INCIDENTS, OCCURRENCES, Metric
+from race_watch.metrics import CATALOGUE, INCIDENTS, Metric
 from race_watch.spans import Attributes, Link, Span, SpanIds, Value
 from race_watch.totals import Trace, Values
 
@@ -60,7 +60,7 @@ class Requests:
     def metrics(self, values: Mapping[str, Values], traces: Mapping[tuple[str, ...], Trace], now_ns: int) -> bytes:
         """The whole catalogue; the incident counters carry the span of their latest incident as an exemplar."""
         made = [
-            self._metric(metric, values[metric.name], traces if metric in (INCIDENTS, OCCURRENCES) else {}, now_ns)
+            self._metric(metric, values[metric.name], traces if metric is INCIDENTS else {}, now_ns)
             for metric in CATALOGUE
         ]
         scope = m.ScopeMetrics(scope=_SCOPE, metrics=made)

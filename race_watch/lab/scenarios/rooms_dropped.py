@@ -35,5 +35,5 @@ if __name__ == "__main__":
     options.add_argument("--rooms", type=int, default=4)
     options.add_argument("--quiet", type=float, default=16.0, help="seconds before the first")
     options.add_argument("--pause", type=float, default=6.0, help="seconds after each")
-    options.add_argument("--stay", type=float, default=20.0, help="seconds after the last")
+    options.add_argument("--stay", type=float, default=22.0, help="seconds after the last")
     run(scenario, options)

@@ -34,8 +34,8 @@ async def scenario(lab: Lab) -> None:
 
 if __name__ == "__main__":
     options = parser(__doc__)
-    options.add_argument("--rooms", type=int, default=8)
+    options.add_argument("--rooms", type=int, default=6)
     options.add_argument("--quiet", type=float, default=16.0, help="seconds before the first")
-    options.add_argument("--pause", type=float, default=2.0, help="seconds after each")
-    options.add_argument("--stay", type=float, default=20.0, help="seconds after the last")
+    options.add_argument("--pause", type=float, default=14.0, help="seconds after each: native teardown takes so long")
+    options.add_argument("--stay", type=float, default=22.0, help="seconds after the last")
     run(scenario, options)

@@ -1,0 +1,40 @@
+"""The rules as they are checked in, and promtool's tests of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tools import RULES
+
+TESTS = sorted((Path(__file__).parent / "rules").glob("*.yml"))
+GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
+
+
+def rules(kind: str) -> list[dict[str, Any]]:
+    """All of a kind, alert or record."""
+    return [rule for group in GROUPS for rule in group["rules"] if kind in rule]
+
+
+def alert_cases() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """(alert, labels of what is expected to fire) of every test of alerts."""
+    for tests in _tests():
+        for case in tests.get("alert_rule_test", ()):
+            yield case["alertname"], [expected["exp_labels"] for expected in case["exp_alerts"]]
+
+
+def expressions() -> list[str]:
+    """The expressions of every test that expects a result."""
+    return [case["expr"] for tests in _tests() for case in tests.get("promql_expr_test", ()) if case["exp_samples"]]
+
+
+def is_of(rule: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether an alert with these labels can be this rule's."""
+    return rule["labels"].items() <= labels.items()
+
+
+def _tests() -> Iterator[dict[str, Any]]:
+    for path in TESTS:
+        yield from yaml.safe_load(path.read_text())["tests"]
