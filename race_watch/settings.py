@@ -83,7 +83,7 @@ class Settings:
         high=1,
     )
     otlp: str = _setting(
-        "`auto`: exports over OTLP if an endpoint is named, here or by `OTEL_EXPORTER_OTLP_ENDPOINT`; `on`: to localhost if none is",
+        "`auto`: exports over OTLP if an endpoint is named, here or by `OTEL_EXPORTER_OTLP_ENDPOINT`; `on`: else to localhost",
         "auto",
         choices=("auto", "on", "off"),
     )

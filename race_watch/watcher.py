@@ -186,7 +186,8 @@ class Watcher:
         self.totals.fold(self._counters(path, reader))
         self._counted.pop(path, None)
         self._let_go_s.pop(path, None)
-        self.fleet.ended(reader.process)
+        if reader.process.role not in WATCHERS:
+            self.fleet.ended(reader.process)
         reader.close()
         self._done.add(path)
         self._ending[path] = (reader.process, end_s)

@@ -38,7 +38,7 @@ _FLEET = (
         "job_resource:race_watch_growing_workers:count",
         "count by (<job>, resource, unit) (race_watch_growth_low > 0)",
     ),
-    Record("job:race_watch_fd_limit_hours:min", "min by (<job>) (race_watch_fd_limit_hours)"),
+    Record("job:race_watch_time_to_fd_limit_seconds:min", "min by (<job>) (race_watch_time_to_fd_limit_seconds)"),
     # A worker that is between two versions of livekit is counted as "several": a join needs one.
     Record(
         "instance:race_watch_livekit:info",

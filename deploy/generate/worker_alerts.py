@@ -53,11 +53,9 @@ def _run_out(hours: float, severity: str, lasts: str) -> Alert:
         name="RaceWatchDescriptorsRunOut",
         severity=severity,
         summary="File descriptors grow, and a process will have none left: then every new connection fails.",
-        description="{{ $labels.instance }}{{ with $labels.pod }} ({{ . }}){{ end }} of "
-        + _WHOSE
-        + " has a process that runs out "
-        'of descriptors in {{ $value | printf "%.1f" }} hours, at the rate of its latest readings.',
-        expr=f"min by (<worker>) (race_watch_fd_limit_hours) < {hours:g}",
+        description="A process of {{ $labels.instance }}{{ with $labels.pod }} ({{ . }}){{ end }}, of "
+        f"{_WHOSE}, runs out of descriptors in {{{{ $value | humanizeDuration }}}}, at the rate of its latest readings.",
+        expr=f"min by (<worker>) (race_watch_time_to_fd_limit_seconds) < {hours * 3600:g}",
         lasts=lasts,
         dashboard="worker",
         variables={"pod": "pod", "instance": "instance"},

@@ -47,8 +47,7 @@ def examples() -> dict[str, str]:
     for name, values in cases().items():
         parts = [f"# `make charts` renders this from race-watch/ci/{name}-values.yaml; a test fails where the two differ.\n"]
         for path, found in manifests(chart, values).items():
-            for one in found:
-                parts.append(f"---\n# {path}\n" + yaml.safe_dump(elided(one), sort_keys=False, width=120))
+            parts += [f"---\n# {path}\n" + yaml.safe_dump(elided(one), sort_keys=False, width=120) for one in found]
         made[f"{name}.yaml"] = "".join(parts)
     return made
 

@@ -96,7 +96,7 @@ class FfiPanicked(Event):
 
 @dataclass(frozen=True, slots=True)
 class StderrTold(Event):
-    """A line on the worker's stderr that tells of a death: `kind` is rust_panic, ffi_panic, glibc or python_fatal.
+    """A line on the worker's stderr that tells of a death: `kind` is rust_panic, ffi_panic, glibc, cpp_abort or python_fatal.
 
     `thread` is the name and number that the line gives its thread, `place` `file:line:column` in the native source.
     """

@@ -59,7 +59,7 @@ def may_be_garbage(grown: Grown) -> bool:
 def hours_to_limit(readings: Iterable[Reading], open_fds: int, fd_limit: int) -> float:
     """Hours until the descriptors run out at the rate of these readings; infinite where that is not known to be positive."""
     slope = robust_slope([(reading.t_s / 3600, reading.value, reading.load) for reading in readings])
-    if fd_limit <= 0 or slope is None or slope.low <= 0:
+    if fd_limit <= 0 or slope is None or not slope.rises:
         return math.inf
     return max(0, fd_limit - open_fds) / slope.value
 

@@ -153,7 +153,7 @@ class Stretches:
                 continue
             alarm = Alarm([*rises.since(), reading], pending.crossed)
             slope = robust_slope([(point.counts[self._index], point.value, point.load) for point in alarm.points])
-            if slope is None or slope.low <= 0:
+            if slope is None or not slope.rises:
                 pending.judged = rises.bets
                 continue
             scale.suspicion = None

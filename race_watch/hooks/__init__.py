@@ -1,7 +1,7 @@
 """Hooks: they state facts. Standard library only; the foreign modules are handed to them or are already imported.
 
-A hook is a module with NAME, TARGET (the module whose import it waits for; ALSO names more), SUPPORTED (versions it was checked against) and
-`install(context, module, patches, guard)`, which raises AttributeError where its target is missing.
+A hook is a module with NAME, TARGET (the module whose import it waits for; ALSO names more), SUPPORTED (versions it was checked
+against) and `install(context, module, patches, guard)`, which raises AttributeError where its target is missing.
 """
 
 from __future__ import annotations

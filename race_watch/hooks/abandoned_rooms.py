@@ -1,8 +1,8 @@
 """Connected rooms that the application has let go of without disconnecting them: only the SDK still refers to them.
 
 A connected `Room` is pinned by its own listen task: the suspended frame of `Room._listen_task` holds it, and nothing else of
-the SDK does (tracks know their room weakly). So a count of one reference, while that task runs, means that nobody can disconnect
-it any more. A room that one of its own callbacks refers to is taken to be held.
+the SDK does (tracks know their room weakly). So a count of one reference, while that task runs, means that nobody can
+disconnect it any more. A room that one of its own callbacks refers to is taken to be held.
 Source: `livekit/rtc/room.py:Room.connect, _listen_task` and `track.py:Track._set_room` of livekit 1.0.25 to 1.2.0.
 """
 

@@ -38,6 +38,7 @@ class Context:
         when_loop_born: Called, in the thread that made it, for each new event loop.
         when_forked: Called once in a fork's child; lets go of what is its parent's.
         end_stated_by: The process that has stated its end; a fork's child finds its parent's pid here.
+        end_error: The exception type that multiprocessing has printed for this process, which ends of it.
     """
 
     recorder: Recorder
@@ -51,6 +52,7 @@ class Context:
     when_loop_born: Callable[[], None] | None = None
     when_forked: Callable[[], None] | None = None
     end_stated_by: int = 0
+    end_error: type[BaseException] | None = None
 
 
 _armed: Context | None = None

@@ -1,8 +1,8 @@
 """What the open descriptors are, told without opening one: by `readlink` and, for sockets, by `getsockopt` on the number.
 
 So it works at EMFILE, and nothing here owns a descriptor of the host's, not even for a moment as a `socket` object would. A
-number that is closed meanwhile, or means something else by now, is classified as what it is. Imported when LiveKit is, which has
-loaded ctypes.
+number that is closed meanwhile, or means something else by now, is classified as what it is. Imported when LiveKit is, which
+has loaded ctypes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _getsockopt = ctypes.CDLL(None).getsockopt
 
 
 def classified() -> Iterator[tuple[dict[str, int], bool] | None]:
-    """Looks at one descriptor after the other; yields None after each step, then counts by kind, and whether they are of all."""
+    """Looks at one descriptor after the other; yields None after each step, then counts by kind and whether that is all."""
     left = open_fds(listed_fds)
     kinds: dict[str, int] = {}
     for number in range(_LOOKED_AT):

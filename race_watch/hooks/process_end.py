@@ -1,17 +1,18 @@
 """How this process ends, as far as it can say so itself: a mark when the interpreter begins to end in order.
 
 What has no mark was ended from outside or by native code. The mark is made by `atexit`, and in children of multiprocessing,
-most of which run no `atexit` (fork and forkserver before Python 3.13), by a finalizer of `multiprocessing.util`. No hook of the
-host's is replaced: the exception that ends the main thread stands in `sys.last_value` before `atexit` runs, and the one that
-ends a child is being handled while its finalizers run.
+most of which run no `atexit` of ours, by a finalizer of `multiprocessing.util`. No hook of the host's is replaced: the
+exception that ends the main thread stands in `sys.last_type` before `atexit` runs; the one that ends a child is being handled
+while its finalizers run, and from Python 3.13 on has been printed by then, by `traceback.print_exc`.
 Source: CPython 3.10 to 3.14 `Python/pylifecycle.c:Py_FinalizeEx`, `Python/pythonrun.c:_PyErr_PrintEx`,
-`multiprocessing/process.py:BaseProcess._bootstrap`.
+`multiprocessing/process.py:BaseProcess._bootstrap`, `popen_fork.py:Popen._launch`.
 """
 
 from __future__ import annotations
 
 import atexit
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ TARGET = "atexit"
 ALSO = ("multiprocessing.util",)
 SUPPORTED = "CPython 3.10 to 3.14"
 
+_PROCESSES = "multiprocessing.process"
 # Finalizers run from high to low, after the children were joined where the number is negative.
 _LAST = -1_000_000
 _NAME_KEPT = 80
@@ -34,12 +36,16 @@ _NAME_KEPT = 80
 
 def _at_exit(context: Context) -> None:
     # Set for what the interpreter has printed: not for SystemExit, which is an exit in order.
-    _state(context, getattr(sys, "last_type", None))
+    _state(context, context.end_error or getattr(sys, "last_type", None))
 
 
 def _in_child(context: Context) -> None:
-    kind = sys.exc_info()[0]
+    kind = context.end_error or sys.exc_info()[0]
     _state(context, None if kind is not None and issubclass(kind, SystemExit) else kind)
+
+
+def _printed(context: Context) -> None:
+    context.end_error = sys.exc_info()[0]
 
 
 def _state(context: Context, kind: type[BaseException] | None) -> None:
@@ -84,9 +90,21 @@ def install(context: Context, module: Any, patches: Patches, guard: Guard) -> No
     patches.on_undo(children.leave)
     if _parent() is not None:
         children.follow()
+    printed = guard.wrap(partial(_printed, context))
+
+    def wrap(original: Callable[..., None]) -> Callable[..., None]:
+        def print_exc(*args: Any, **kwargs: Any) -> None:
+            caller = sys._getframe(1)
+            if caller.f_code.co_name == "_bootstrap" and caller.f_globals.get("__name__") == _PROCESSES:
+                printed()
+            original(*args, **kwargs)
+
+        return print_exc
+
+    patches.replace(traceback, "print_exc", wrap)
 
 
 def _parent() -> Any:
     """The parent process, where this one is a child of multiprocessing; else None."""
-    processes = sys.modules.get("multiprocessing.process")
+    processes = sys.modules.get(_PROCESSES)
     return processes.parent_process() if processes is not None else None

@@ -10,11 +10,8 @@ from collections.abc import Callable
 from race_watch.clock import monotonic_s
 from race_watch.events import StderrTold
 from race_watch.guard import Guard
-from race_watch.stderr.lines import StderrLines
+from race_watch.stderr.lines import State, StderrLines
 from race_watch.stderr.pipe import Mover
-
-# An event's type and its fields.
-State = Callable[..., None]
 
 # To the supervisor: it works. From it: the worker has ended. And back: all of it is delivered.
 READY = b"r"

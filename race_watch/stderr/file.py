@@ -7,8 +7,7 @@ import os
 
 from race_watch.clock import monotonic_s
 from race_watch.events import StderrTold
-from race_watch.stderr.copying import State
-from race_watch.stderr.lines import StderrLines
+from race_watch.stderr.lines import State, StderrLines
 
 MODE = "a file, read beside the worker"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from race_watch.events import StderrTold, clean
 from race_watch.scrub import scrub
 from race_watch.stderr.texts import QUOTE_ENDS, TEXTS, GoesOn, may_tell, without_colours
+
+# Takes an event's type and its fields.
+State = Callable[..., None]
 
 # What is looked at of a line; the rest of a longer one is passed over.
 LINE_BYTES = 8192

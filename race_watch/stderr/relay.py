@@ -14,8 +14,9 @@ import signal
 import socket
 import time
 
-from race_watch.stderr.copying import DELIVERED, ENDED, READY, State
+from race_watch.stderr.copying import DELIVERED, ENDED, READY
 from race_watch.stderr.keeper import keep
+from race_watch.stderr.lines import State
 from race_watch.stderr.pipe import enlarge
 
 MODE = "a pipe, by way of a relay"

@@ -8,8 +8,8 @@ import stat
 import sys
 from typing import Protocol
 
-from race_watch.stderr.copying import State
 from race_watch.stderr.file import FileBeside
+from race_watch.stderr.lines import State
 
 STDERR = 2
 

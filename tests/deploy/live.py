@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tools import PATIENCE_S, ROOT, RULES, free_port, tool
+from tools import PATIENCE_S, PROMETHEUS, ROOT, RULES, free_port, tool
 
 from race_watch.lab.background import background_sfu
 from race_watch.lab.wheels import environment
@@ -94,7 +94,7 @@ def _answer(said: dict[str, Any]) -> Answer:
 @contextmanager
 def prometheus(home: Path, target: int) -> Iterator[Prometheus]:
     """Prometheus with the repository's own configuration and rules, only faster."""
-    config = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] |= {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "1s"}
     config.pop("alerting")
     scrape = config["scrape_configs"][0]
@@ -105,8 +105,8 @@ def prometheus(home: Path, target: int) -> Iterator[Prometheus]:
     rules = yaml.safe_load(RULES.read_text())
     for group in rules["groups"]:
         group["interval"] = "1s"
+    (home / RULES.name).write_text(yaml.safe_dump(rules))
     (home / "prometheus.yml").write_text(yaml.safe_dump(config))
-    (home / "rules.yml").write_text(yaml.safe_dump(rules))
     port = free_port()
     command = [
         str(tool("prometheus")),

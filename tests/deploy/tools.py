@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "dashboards"
-RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+RULES = PROMETHEUS / "rules.yml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PATIENCE_S = 60.0
 

@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TOOLS = ROOT / ".cache" / "deploy-tools"
-COLLECTOR = ROOT / ".cache" / "bin" / "otelcol-deploy"
+COLLECTOR = ROOT / ".cache" / "bin" / "otelcol"
 PATIENCE_S = 90.0
 
 needs_tools = pytest.mark.skipif(
     not (TOOLS / ".installed").exists(), reason="no tools of deploy/ here: `make deploy-tools` gets them"
 )
-needs_collector = pytest.mark.skipif(not COLLECTOR.exists(), reason="no collector here: `make deploy-collector` builds it")
+needs_collector = pytest.mark.skipif(not COLLECTOR.exists(), reason="no collector here: `make collector` builds it")
 
 
 def run(name: str, *arguments: object, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -34,6 +36,9 @@ def running(name: str = "") -> Iterator[int]:
     finally:
         end.set()
         thread.join()
+        # Python has done with it before the kernel has.
+        while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+            time.sleep(0.001)
 
 
 def kinds(but: int = 0) -> dict[str, int]:

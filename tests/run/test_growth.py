@@ -147,6 +147,7 @@ def test_rooms_that_are_dropped_are_found_by_their_sockets(watched: Watched, liv
     assert all(ran.kinds[-1][kind] > ran.kinds[0].get(kind, 0) for kind in ("udp", "tcp"))
     found = {incident["category"]: incident for incident in ran.incidents}
     assert found.keys() <= {"fd_leak", "thread_leak", "subscription_leak", "task_leak"}
+    assert found["fd_leak"]["signature"] == "room-dropped-without-disconnect"
     resource, unit, slope = measured(found["fd_leak"])
     assert (resource, unit) == ("fds", "abandoned room")
     assert slope > 5
@@ -170,11 +171,10 @@ def test_server_leave_in_1_1_21_is_found_by_what_it_strands(watched: Watched) ->
     assert last.open_fds - first.open_fds >= 3 * 5
     assert ran.kinds[-1]["pipe"] - ran.kinds[0]["pipe"] == 2 * (ran.kinds[-1]["epoll"] - ran.kinds[0]["epoll"]) > 0
     found = {incident["category"]: incident for incident in ran.incidents}
-    assert found.keys() == {"fd_leak", "thread_leak"}
+    # Threads come and go by themselves too: whether so few rooms tell depends on when those do.
+    assert found.keys() <= {"fd_leak", "thread_leak"}
     assert measured(found["fd_leak"]) == ("fds", "server leave", 3.0)
-    resource, unit, slope = measured(found["thread_leak"])
-    assert (resource, unit) == ("threads", "server leave")
-    assert slope == pytest.approx(6, abs=1)
+    assert found["fd_leak"]["signature"] == "server-leave-strands-local-track"
 
 
 def test_server_leave_in_1_2_0_leaves_nothing_behind(watched: Watched) -> None:

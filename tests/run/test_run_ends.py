@@ -69,11 +69,12 @@ class Worker:
         return self.process.returncode, stderr
 
     def close(self) -> None:
-        """Ends what a test that has failed has left."""
+        """Ends what is left of it."""
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self.process.poll() is None:
-            for pid in (self.process.pid, *self._pids):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self.process.kill()
             self.process.communicate(timeout=PATIENCE_S)
 
 
@@ -306,6 +307,61 @@ def test_child_of_multiprocessing_is_told_by_its_parent_while_that_lives_on(plac
     for incident in found:
         assert incident["room"]["name"] == place.room
         assert incident["evidence"]["decided_by"].startswith("its parent says")
+
+
+def test_child_whose_parent_is_killed_as_well_has_an_end_that_nobody_knows(place: Place) -> None:
+    worker = place.start(place.run(*place.application("--child", "left alone", "--end", "wait")))
+    pid = worker.ready()
+    stat = Path(f"/proc/{pid}/stat")
+    parent = int(stat.read_text().rpartition(")")[2].split()[1])
+    # It must not learn of its child's end.
+    os.kill(parent, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "it is gone")
+    os.kill(parent, signal.SIGKILL)
+    assert worker.end()[0] == -signal.SIGKILL
+    (incident,) = checked(place, {"unknown": 1, "killed": 1})
+    assert (incident["process"]["pid"], incident["room"]["name"]) == (pid, place.room)
+    assert incident["evidence"]["decided_by"].startswith("nobody has the exit status")
+
+
+# Processes that fork, and become others
+
+_LOOP = "import asyncio, os, sys, time; asyncio.new_event_loop().close()\n"
+# A child must not keep the pipes open that the test reads to their ends.
+_LIVES = "print('ready', os.getpid(), flush=True); [os.close(n) for n in range(3)]; time.sleep(60)"
+FORKS = {
+    # what: the script, its exit status, the ends that are counted
+    "child that lives on": (f"if not os.fork(): {_LIVES}\ntime.sleep(0.5); sys.exit(3)", 3, {"nonzero_exit": 1}),
+    "daemon": (f"if os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n{_LIVES}", 0, {"clean": 1}),
+    "child that becomes another program": (
+        "if not os.fork(): os.execv('/bin/true', ['true'])\nos.wait()",
+        0,
+        {"clean": 1},
+    ),
+    "it becomes another program": ("os.execv('/bin/sh', ['sh', '-c', 'exit 4'])", 4, {"nonzero_exit": 1}),
+    "it becomes Python again": (
+        f"os.execv(sys.executable, [sys.executable, '-c', {_LOOP + 'time.sleep(1); sys.exit(4)'!r}])",
+        4,
+        {"nonzero_exit": 1},
+    ),
+    "it undoes race_watch": ("from race_watch import agent; agent.disarm(); os.kill(os.getpid(), 11)", -11, {}),
+    "it undoes and arms again": (
+        "from race_watch import agent; agent.disarm(); import race_watch; race_watch.install(); sys.exit(2)",
+        2,
+        {"nonzero_exit": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FORKS)
+def test_process_that_forks_or_changes_has_the_ends_that_it_has(place: Place, what: str) -> None:
+    script, status, reasons = FORKS[what]
+    worker = place.start(place.run(sys.executable, "-c", _LOOP + script))
+    if _LIVES in script:
+        worker.ready()
+    assert worker.end()[0] == status
+    assert checked(place, reasons) == []
 
 
 def test_ends_are_counted_while_the_worker_lives(place: Place) -> None:

@@ -145,7 +145,7 @@ def test_record_has_exactly_the_fields_of_the_contract_in_order() -> None:
     made = published(Incidents(fleet_with_room()).add(finding("aa:1"), 2.0))
     assert list(made.as_dict()) == CONTRACT
     assert json.loads(json.dumps(made.as_dict())) == made.as_dict()
-    assert set(made.process) == {"pid", "role", "attempt"}
+    assert set(made.process) == {"pid", "role", "attempt", "job_id"}
     assert set(made.room) == {"name", "sid"}
     assert set(made.participant) == {"identity", "sid"}
     assert set(made.task) == {"name", "coro", "created_at"}

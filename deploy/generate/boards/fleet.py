@@ -35,6 +35,12 @@ def runbook(options: Options) -> Json:
     return link("Runbook", f"{options.runbooks}/races/${{__data.fields.signature}}.md", elsewhere=True)
 
 
+def time_left(options: Options) -> Look:
+    """Of a time until descriptors run out: red and yellow where the alerts are."""
+    steps = ((None, RED), (options.fd_hours_page * 3600, YELLOW), (options.fd_hours_ticket * 3600, GREEN))
+    return Look("s", steps, decimals=0)
+
+
 def board(options: Options) -> Json:
     """The board as JSON."""
     s = Selectors(options)
@@ -110,8 +116,8 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
         stat(
             "To the limit",
             "Time until the first process of the fleet runs out of file descriptors, at the rate at which they grow.",
-            f"min({s.recorded('job:race_watch_fd_limit_hours:min')}) < +Inf",
-            Look("h", ((None, RED), (options.fd_hours_page, YELLOW), (options.fd_hours_ticket, GREEN)), decimals=0),
+            f"min({s.recorded('job:race_watch_time_to_fd_limit_seconds:min')}) < +Inf",
+            time_left(options),
             none="no growth",
         ),
         stat(
@@ -304,8 +310,8 @@ def _growth(s: Selectors, options: Options) -> list[Panel]:
         table(
             "Workers nearest to their limit of descriptors",
             "By the time that is left at the rate at which they grow; those that do not grow are left out.",
-            f"bottomk(10, min by ({options.worker}) ({s.raw('race_watch_fd_limit_hours')} < +Inf))",
-            _worker_columns(Column("Value", "Time left", "h", decimals=1)),
+            f"bottomk(10, min by ({options.worker}) ({s.raw('race_watch_time_to_fd_limit_seconds')} < +Inf))",
+            _worker_columns(Column("Value", "Time left", "s", decimals=0)),
             width=12,
         ),
     ]

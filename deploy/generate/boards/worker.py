@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from deploy.generate import known_races
-from deploy.generate.boards.fleet import TO_RACE, UPSTREAM, runbook
+from deploy.generate.boards.fleet import TO_RACE, UPSTREAM, runbook, time_left
 from deploy.generate.frame import Selectors, annotation, dashboard, variables
 from deploy.generate.options import Options
-from deploy.generate.panels import GREEN, RED, YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
+from deploy.generate.panels import YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
 
 _PER_PARTICIPANT, _PER_ROOM = 'unit="participant"', 'unit="room"'
 _CRASHES = 'reason=~"native_abort|ffi_panic"'
@@ -80,8 +80,8 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
         stat(
             "To the limit",
             "Time until the first process of the worker runs out of file descriptors, at the rate at which they grow.",
-            f"min({s.raw('race_watch_fd_limit_hours')}) < +Inf",
-            Look("h", ((None, RED), (options.fd_hours_page, YELLOW), (options.fd_hours_ticket, GREEN)), decimals=0),
+            f"min({s.raw('race_watch_time_to_fd_limit_seconds')}) < +Inf",
+            time_left(options),
             none="no growth",
         ),
         stat(
