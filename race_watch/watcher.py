@@ -105,7 +105,7 @@ class Watcher:
         ended: list[tuple[str, float]] = []
         for path, reader in self._readers.items():
             # Asked before reading: what an ended process wrote is then there in full.
-            alive = reader.alive() or self._is_going(path, reader, now_s)
+            alive = self._is_alive(path, reader, now_s)
             found = self._read(path, reader, final=final or not alive)
             records += found
             if not alive:
@@ -234,11 +234,15 @@ class Watcher:
         # Of a process whose end was told there is no journal any more.
         return not finding.key.endswith(END) and self._progress.is_told(finding.process.nonce, finding.t_s)
 
-    def _is_going(self, path: str, reader: JournalReader, now_s: float) -> bool:
-        """Whether a process has let go of its journal and is not gone yet, or its parent has yet to learn how."""
-        state = "" if now_s == _FOREVER_S else reader.writer_state()
+    def _is_alive(self, path: str, reader: JournalReader, now_s: float) -> bool:
+        """Whether a process has its journal, or is yet to be gone, or its parent yet to learn how it went."""
+        held = reader.alive()
+        if now_s == _FOREVER_S:
+            # Its threads may take a moment to follow the first one.
+            return held and reader.writer_state() != ZOMBIE
+        state = "" if held else reader.writer_state()
         if not state:
-            return False
+            return held
         waits_s = _UNASKED_S if state == ZOMBIE else _GOING_S
         return now_s - self._let_go_s.setdefault(path, now_s) < waits_s
 

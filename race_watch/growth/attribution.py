@@ -15,8 +15,8 @@ _MAYBE = 1.25
 # Counts of whole things differ by so much from any line.
 _ROUNDING = 0.05
 # Time explains any growth under steady traffic: it must do so much better to be blamed.
-_HOUR_BETTER = 0.5
-_HOUR_POINTS = 8
+_HOUR_BETTER = 0.3
+_HOUR_POINTS = 5
 _LEAST_VALUES = 4
 
 

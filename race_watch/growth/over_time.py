@@ -6,9 +6,8 @@ from race_watch.growth.reading import Reading, Resource, Unit
 from race_watch.growth.slope import Slope, robust_slope
 from race_watch.growth.stretches import Stretches
 
-# What stands for a departure: so much time. The lowest count of each is compared, so that what comes and goes in it is no growth.
+# What stands for a departure: so much time. The lowest count of each is compared: what comes and goes in it is no growth.
 STRETCH_S = 300.0
-_STRETCH = Unit(f"{STRETCH_S:.0f} s", False)
 
 
 class OverTime:
@@ -20,11 +19,18 @@ class OverTime:
     """
 
     def __init__(self, resource: Resource) -> None:
-        self._test = Stretches(resource, _STRETCH, 0)
+        self._test = Stretches(resource, Unit("stretch of time", False), 0)
+        self._lowest: Reading | None = None
 
     def add(self, t_s: float, value: int) -> Slope | None:
         """Takes a count, in order of time; returns the growth for each hour that it has confirmed."""
-        alarm = self._test.add(Reading(t_s, value, 0, 0, 0, (int(t_s // STRETCH_S),)))
+        lowest, reading = self._lowest, Reading(t_s, value, 0, 0, 0, (int(t_s // STRETCH_S),))
+        if lowest is not None and lowest.counts == reading.counts:
+            if value < lowest.value:
+                self._lowest = reading
+            return None
+        self._lowest = reading
+        alarm = self._test.add(lowest) if lowest is not None else None
         return _by_hours(alarm.points) if alarm is not None else None
 
     def slope(self) -> Slope | None:

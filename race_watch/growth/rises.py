@@ -74,7 +74,10 @@ class Rises:
             departed: The stretch began with a departure.
             noisy: The count is known to move by itself.
         """
-        above, below = self._margins(reading, self.window)
+        # What has departed before may first show now, at a load that has not been read since: only the same is told apart from noise.
+        count = reading.counts[self._unit]
+        others = self.window if departed else [other for other in self.window if other.counts[self._unit] == count]
+        above, below = self._margins(reading, others)
         gap = reading.value + min(above, default=math.inf)
         if departed and above:
             self._bet(reading, gap, len(above), min(self._doubt, _DOUBT_IF_NOISY) if noisy else self._doubt)

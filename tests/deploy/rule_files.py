@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,6 @@ def is_of(rule: dict[str, Any], labels: dict[str, str]) -> bool:
     return rule["labels"].items() <= labels.items()
 
 
-def _tests() -> Iterator[dict[str, Any]]:
-    for path in TESTS:
-        yield from yaml.safe_load(path.read_text())["tests"]
+@cache
+def _tests() -> list[dict[str, Any]]:
+    return [tests for path in TESTS for tests in yaml.safe_load(path.read_text())["tests"]]

@@ -211,7 +211,7 @@ def test_zombie_waits_for_its_parent_to_ask(run_dir: Path, worker: Writer) -> No
     worker.state(LOOP, ROOM)
     found = Watching(run_dir).poll()
     worker.die()
-    found.poll(0.0, 4.0)
+    found.poll(0.0, 1.1, 2.7, 4.0)
     assert found.ended == {}
     with writing(run_dir) as parent:
         parent.state(ChildEnded(worker.pid, -11, 0))
