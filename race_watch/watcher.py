@@ -34,8 +34,9 @@ _TRY_LATER = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _END_JUDGED_S = 3.0
 # A process that ends lets go of its journal some time before it is gone.
 _GOING_S = 1.0
-# One that is gone waits for its parent to ask how it ended, which may be long in coming, or never.
-_UNASKED_S = 5.0
+# One that is gone waits for its parent to ask how it ended, which may be long in coming, or never. Less than the time after
+# which it is said to survive a panic.
+_UNASKED_S = 3.0
 
 
 @dataclass

@@ -13,6 +13,8 @@ from deploy.generate.boards import fleet, itself, race, worker
 from deploy.generate.options import Options
 
 ROOT = Path(__file__).parents[2]
+# Every page there is generated.
+RACES = Path("docs", "runbooks", "races")
 BOARDS = {"fleet": fleet, "worker": worker, "race": race, "race_watch": itself}
 
 
@@ -38,24 +40,31 @@ def main() -> int:
         name = "--" + option.name.replace("_", "-")
         parser.add_argument(name, type=kind, default=option.default, help=f"{option.metadata['what']} [%(default)s]")
     args = parser.parse_args()
-    options = Options(**{option.name: getattr(args, option.name) for option in fields(Options)})
-    made = files(options)
+    made = files(Options(**{option.name: getattr(args, option.name) for option in fields(Options)}))
+    out: Path = args.out
+    left = [str(path.relative_to(out)) for path in sorted((out / RACES).glob("*.md")) if str(path.relative_to(out)) not in made]
     if args.check:
-        return _check(args.out, made)
+        return _check(out, made, left)
     for path, content in made.items():
-        target = args.out / path
+        target = out / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
+    for path in left:
+        (out / path).unlink()
     return 0
 
 
-def _check(out: Path, made: dict[str, str]) -> int:
+def _check(out: Path, made: dict[str, str], left: list[str]) -> int:
     differing = [
         path for path, content in made.items() if not (out / path).exists() or (out / path).read_text("utf-8") != content
     ]
-    for path in differing:
+    for path in (*differing, *left):
         print(f"{path} is not what deploy/generate makes; run `make dashboards`", file=sys.stderr)
-    return 1 if differing else 0
+    return 1 if differing or left else 0
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ class ProcessEnd:
         self._flights: dict[str, Flight] = {}
         self._ended: dict[str, float] = {}
         self._panicked: dict[str, float] = {}
+        self._survived: list[Finding] = []
         self._witnesses = Witnesses()
 
     def observe(self, record: Record) -> None:
@@ -86,22 +87,31 @@ class ProcessEnd:
             else:
                 self._ended[process.nonce] = t_s
             return
+        # Told of the state before this record, so that a replay, which sees all records first, tells the same.
+        self._look_for_survival(flight, t_s)
         flight.observe(record)
         if isinstance(event, FfiPanicked):
             self._panicked.setdefault(process.nonce, t_s)
 
     def confirm(self, now_s: float) -> list[Finding]:
-        found = []
-        for flight, words, t_s in self._due(now_s):
-            finding = self._judge(flight, words, t_s)
-            if finding is not None:
-                found.append(finding)
-        for nonce, t_s in list(self._panicked.items()):
-            if now_s - t_s >= _LIVES_ON_S and nonce not in self._ended:
-                del self._panicked[nonce]
-                if nonce in self._flights and not self._flights[nonce].disarmed:
-                    found.append(self._lives_on(self._flights[nonce], t_s))
-        return found
+        ends = []
+        for flight, words, end_s in self._due(now_s):
+            if words.ended:
+                self._look_for_survival(flight, end_s)
+            self._panicked.pop(flight.process.nonce, None)
+            ends.append(self._judge(flight, words, end_s))
+        for nonce in list(self._panicked):
+            if nonce in self._flights and nonce not in self._ended:
+                self._look_for_survival(self._flights[nonce], now_s)
+        survived, self._survived = self._survived, []
+        return survived + [finding for finding in ends if finding is not None]
+
+    def _look_for_survival(self, flight: Flight, now_s: float) -> None:
+        t_s = self._panicked.get(flight.process.nonce)
+        if t_s is not None and now_s - t_s >= _LIVES_ON_S:
+            del self._panicked[flight.process.nonce]
+            if not flight.disarmed:
+                self._survived.append(self._lives_on(flight, t_s))
 
     def _due(self, now_s: float) -> list[tuple[Flight, Words, float]]:
         """The ends that everybody has had the time to speak of, in the order in which they get what is said of no pid."""
@@ -109,7 +119,6 @@ class ProcessEnd:
         for nonce, t_s in list(self._ended.items()):
             if now_s - t_s >= _HOLD_S:
                 del self._ended[nonce]
-                self._panicked.pop(nonce, None)
                 flight = self._flights.pop(nonce)
                 words = self._witnesses.of(flight.process)
                 due.append((flight, words, words.ended[0][0] if words.ended else t_s))

@@ -36,7 +36,6 @@ from race_watch.events.processes import (
 from race_watch.events.resources import (
     DescriptorsClassified,
     HandleHeld,
-    ProcessMeasured,
     ResourcesSampled,
 )
 from race_watch.events.rooms import (
@@ -75,7 +74,6 @@ __all__ = [
     "MemoryKilled",
     "ProblemStated",
     "ProcessExiting",
-    "ProcessMeasured",
     "RequestSent",
     "ResourcesSampled",
     "RoomConnected",
@@ -121,7 +119,6 @@ EVENTS: tuple[type[Event], ...] = (
     StderrTold,
     DescriptorsClassified,
     HandleHeld,
-    ProcessMeasured,
 )
 for _code, _event in enumerate(EVENTS, start=1):
     _event.code = _code

@@ -51,21 +51,3 @@ class HandleHeld(Event):
 
     kind: str
     chain: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessMeasured(Event):
-    """A process below the watcher that nothing watches from inside; -1 where it cannot be told.
-
-    `born_s` is when it started, in seconds since 1970: pids repeat. `name` is its program's. `kinds` are its descriptors as
-    `kind=count`, empty unless they were looked at.
-    """
-
-    pid: int
-    born_s: int
-    name: str
-    open_fds: int
-    fd_limit: int
-    kinds: tuple[str, ...]
-    threads: int
-    rss_bytes: int

@@ -74,7 +74,7 @@ class Rises:
             departed: The stretch began with a departure.
             noisy: The count is known to move by itself.
         """
-        # What has departed before may first show now, at a load that has not been read since: only the same is told apart from noise.
+        # What has departed before may first show now, at a load that has not been read since: only the same is told from noise.
         count = reading.counts[self._unit]
         others = self.window if departed else [other for other in self.window if other.counts[self._unit] == count]
         above, below = self._margins(reading, others)

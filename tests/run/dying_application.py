@@ -11,6 +11,7 @@ import ctypes
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from livekit.rtc import _ffi_client
 from livekit.rtc._proto.ffi_pb2 import FfiEvent
 
 PATIENCE_S = 60
+SURVIVES_S = 6.5
 
 
 def panic(message: str) -> None:
@@ -48,6 +50,7 @@ ENDS = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
     "panic": lambda: (panic("boom"), time.sleep(PATIENCE_S)),
+    "survive a panic": lambda: (signal.signal(signal.SIGTERM, signal.SIG_IGN), panic("boom"), time.sleep(SURVIVES_S)),
     "hoard": hoard,
     # Somebody else ends it.
     "wait": lambda: None,

@@ -179,6 +179,18 @@ def test_end_in_a_room_is_told_as_what_it_is(place: Place, end: str) -> None:
     assert incident["participant"]["identity"].startswith("id:")
 
 
+def test_panic_that_a_worker_survives_is_told_while_it_lives(place: Place) -> None:
+    worker = place.start(place.run(*place.application("--end", "survive a panic")))
+    worker.ready()
+    wait_for(lambda: bool(place.incidents), "the panic is told")
+    assert worker.process.poll() is None
+    assert worker.end()[0] == 0
+    (incident,) = checked(place, {"ffi_panic": 1})
+    assert incident["title"] == "a panic of the native library, which the process survives"
+    assert incident["evidence"]["rooms_live"] == "1"
+    assert "sessions_lost" not in incident["evidence"]
+
+
 PHASES = {
     # phase: (rooms live, the call in flight)
     "connect": ("0", "connect for"),

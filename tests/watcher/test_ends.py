@@ -428,6 +428,20 @@ def test_panic_of_a_process_that_survives_is_told_and_counted_when_it_ends() -> 
     assert Detector([*records, *status(MAIN, 0, SUPERVISOR, 60.0), ended(MAIN, 60.0)], [30.0]).reasons == {"ffi_panic": 1}
 
 
+@pytest.mark.parametrize("events", [(), (CallStarted(4, 1, "disconnect", ""), ProcessExiting(""))], ids=["idle", "goes on"])
+def test_replay_tells_a_survived_panic_as_it_was_told_live(events: Sequence[Event]) -> None:
+    records = [
+        *of(MAIN, LOOP, ROOM, FfiPanicked("boom")),
+        *of(MAIN, *events, t_s=20.0),
+        *status(MAIN, 0, SUPERVISOR, 60.0),
+    ]
+    live = judge([*records, ended(MAIN, 60.0)], polls_s=[10.0, 12.0, 30.0, 62.0])
+    # Nobody was there to see when it ended.
+    replay = judge([*records, ended(MAIN, records[-2].t_s)])
+    assert replay.only().as_dict() == live.only().as_dict()
+    assert live.only().evidence["phase"] == "idle"
+
+
 def test_panic_of_a_process_that_drains_is_one_incident() -> None:
     records = [
         *of(MAIN, LOOP, ROOM, FfiPanicked("boom"), t_s=9.0),

@@ -60,8 +60,7 @@ class Requests:
     def metrics(self, values: Mapping[str, Values], traces: Mapping[tuple[str, ...], Trace], now_ns: int) -> bytes:
         """The whole catalogue; the incident counters carry the span of their latest incident as an exemplar."""
         made = [
-            self._metric(metric, values[metric.name], traces if metric is INCIDENTS else {}, now_ns)
-            for metric in CATALOGUE
+            self._metric(metric, values[metric.name], traces if metric is INCIDENTS else {}, now_ns) for metric in CATALOGUE
         ]
         scope = m.ScopeMetrics(scope=_SCOPE, metrics=made)
         request = ExportMetricsServiceRequest(
