@@ -94,12 +94,12 @@ def choice(name: str, query: str) -> Json:
     }
 
 
-def annotation(name: str, expr: str, title: str, color: str, *, shown: bool = True) -> Json:
+def annotation(name: str, expr: str, title: str, color: str) -> Json:
     """Marks the times at which a query has series."""
     return {
         "name": name,
         "datasource": DATASOURCE,
-        "enable": shown,
+        "enable": True,
         "hide": False,
         "iconColor": color,
         "expr": expr,
@@ -146,34 +146,38 @@ def dashboard(
         "liveNow": False,
         "templating": {"list": variables},
         "annotations": {"list": annotations},
-        "links": [
-            {
-                "type": "dashboards",
-                "title": "race_watch",
-                "tags": [TAG],
-                "asDropdown": True,
-                "includeVars": True,
-                "keepTime": True,
-                "targetBlank": False,
-                "icon": "external link",
-                "tooltip": "",
-                "url": "",
-            },
-            {
-                "type": "link",
-                "title": "Runbooks",
-                "url": f"{options.runbooks}/README.md",
-                "tags": [],
-                "asDropdown": False,
-                "includeVars": False,
-                "keepTime": False,
-                "targetBlank": True,
-                "icon": "doc",
-                "tooltip": "What each alert means and what to do about it",
-            },
-        ],
+        "links": _links(options),
         "panels": _placed(rows),
     }
+
+
+def _links(options: Options) -> list[Json]:
+    return [
+        {
+            "type": "dashboards",
+            "title": "race_watch",
+            "tags": [TAG],
+            "asDropdown": True,
+            "includeVars": True,
+            "keepTime": True,
+            "targetBlank": False,
+            "icon": "external link",
+            "tooltip": "",
+            "url": "",
+        },
+        {
+            "type": "link",
+            "title": "Runbooks",
+            "url": f"{options.runbooks}/README.md",
+            "tags": [],
+            "asDropdown": False,
+            "includeVars": False,
+            "keepTime": False,
+            "targetBlank": True,
+            "icon": "doc",
+            "tooltip": "What each alert means and what to do about it",
+        },
+    ]
 
 
 def _placed(rows: Sequence[Row]) -> list[Json]:

@@ -13,7 +13,12 @@ _KEPT = "1h"
 
 def group(options: Options) -> Group:
     """All of them, with the thresholds of the options."""
-    alerts = (
+    alerts = (*_silent(), *_late(), *_blind(), *_lossy(), *_costly(options))
+    return Group("own.alerts", alerts, about="race_watch", dashboard="itself")
+
+
+def _silent() -> tuple[Alert, ...]:
+    return (
         Alert(
             "RaceWatchAbsent",
             "critical",
@@ -42,6 +47,11 @@ def group(options: Options) -> Group:
             """,
             lasts="15m",
         ),
+    )
+
+
+def _late() -> tuple[Alert, ...]:
+    return (
         Alert(
             "RaceWatchWatcherStuck",
             "warning",
@@ -58,6 +68,11 @@ def group(options: Options) -> Group:
             "max by (<job>) (race_watch_watcher_lag_seconds) > 10",
             lasts="10m",
         ),
+    )
+
+
+def _blind() -> tuple[Alert, ...]:
+    return (
         Alert(
             "RaceWatchProcessesNotAttached",
             "warning",
@@ -74,6 +89,11 @@ def group(options: Options) -> Group:
             "sum by (<job>) (race_watch_hooks_off) > 0",
             lasts="10m",
         ),
+    )
+
+
+def _lossy() -> tuple[Alert, ...]:
+    return (
         Alert(
             "RaceWatchEventsLost",
             "warning",
@@ -102,6 +122,11 @@ def group(options: Options) -> Group:
             'sum by (<job>, reason) (increase(race_watch_otlp_lost_total{reason=~"overflow|refused"}[15m])) > 0',
             keeps=_KEPT,
         ),
+    )
+
+
+def _costly(options: Options) -> tuple[Alert, ...]:
+    return (
         Alert(
             "RaceWatchOverBudget",
             "warning",
@@ -111,4 +136,3 @@ def group(options: Options) -> Group:
             lasts="30m",
         ),
     )
-    return Group("own.alerts", alerts, about="race_watch", dashboard="itself")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Json = dict[str, Any]
@@ -49,28 +49,23 @@ class Column:
     title: str
     unit: str = ""
     links: Sequence[Json] = ()
-    colors: Sequence[tuple[float | None, str]] = ()
     decimals: int | None = None
     hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How numbers are shown. `steps` are (from, colour), the first from None; `mappings` are value -> text."""
+    """How numbers are shown. `steps` are (from, colour), the first from None."""
 
     unit: str = "short"
     steps: Sequence[tuple[float | None, str]] = ((None, BLUE),)
     decimals: int | None = None
-    mappings: Mapping[str, str] = field(default_factory=dict)
     links: Sequence[Json] = ()
 
     def defaults(self) -> Json:
         found: Json = {"unit": self.unit, "thresholds": _thresholds(self.steps)}
         if self.decimals is not None:
             found["decimals"] = self.decimals
-        if self.mappings:
-            options = {value: {"text": text, "index": place} for place, (value, text) in enumerate(self.mappings.items())}
-            found["mappings"] = [{"type": "value", "options": options}]
         if self.links:
             found["links"] = list(self.links)
         return found
@@ -160,12 +155,6 @@ def table(
     return Panel(content, width, height)
 
 
-def text(title: str, markdown: str, width: int = 24, height: int = 4) -> Panel:
-    """Words."""
-    content = {"type": "text", "title": title, "description": "", "options": {"mode": "markdown", "content": markdown}}
-    return Panel(content, width, height)
-
-
 def link(title: str, url: str, *, elsewhere: bool = False) -> Json:
     """A data link."""
     return {"title": title, "url": url, "targetBlank": elsewhere}
@@ -200,9 +189,6 @@ def _override(column: Column) -> Json:
         properties.append({"id": "unit", "value": column.unit})
     if column.links:
         properties.append({"id": "links", "value": list(column.links)})
-    if column.colors:
-        properties.append({"id": "thresholds", "value": _thresholds(column.colors)})
-        properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
     if column.decimals is not None:
         properties.append({"id": "decimals", "value": column.decimals})
     if column.hidden:

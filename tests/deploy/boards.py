@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tools import DASHBOARDS
+from prometheus_tools import DASHBOARDS
 
 BOARDS: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in sorted(DASHBOARDS.glob("*.json"))}
 _VARIABLE = re.compile(r"\$\{?(\w+)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tools import RUNBOOKS
+from prometheus_tools import RUNBOOKS
 
 PAGES = {str(path.relative_to(RUNBOOKS).with_suffix("")): path.read_text() for path in sorted(RUNBOOKS.rglob("*.md"))}
 ALERTS = {name: page for name, page in PAGES.items() if name.startswith("RaceWatch")}

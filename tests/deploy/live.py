@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tools import PATIENCE_S, PROMETHEUS, ROOT, RULES, free_port, tool
+from prometheus_tools import PATIENCE_S, PROMETHEUS, ROOT, RULES, free_port, run, tool
 
 from race_watch.lab.background import background_sfu
 from race_watch.lab.wheels import environment
 
-JOB, NAMESPACE, CLUSTER, POD = "race-watch", "voice", "lab", "worker-0"
+JOB = "race-watch"
+TARGET = {"cluster": "lab", "namespace": "voice", "pod": "worker-0"}
 CRASHES, RACES = "livekit==1.1.7", "livekit==1.1.8"
 
 
@@ -37,7 +38,7 @@ class Answer:
 
 
 class Prometheus:
-    """A running server. Times are those of the run."""
+    """A running server."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -52,10 +53,11 @@ class Prometheus:
             found = json.load(error)
         return found
 
-    def instant(self, expr: str) -> Answer:
-        return _answer(self.ask("query", query=expr))
+    def instant(self, expr: str, at_s: float | None = None) -> Answer:
+        return _answer(self.ask("query", query=expr, **({} if at_s is None else {"time": at_s})))
 
-    def over_the_run(self, expr: str) -> Answer:
+    def since_start(self, expr: str) -> Answer:
+        """As a graph has it, a point each second."""
         return _answer(self.ask("query_range", query=expr, start=self._began_s, end=time.time(), step=1))
 
     def exemplars(self, expr: str) -> list[dict[str, Any]]:
@@ -69,13 +71,13 @@ class Prometheus:
         self._wait(lambda: bool(self.instant(expr).result), expr)
 
     def ready(self) -> None:
-        """Waits until it scrapes."""
-        self._wait(self._has_targets, "a target")
+        """Waits until it answers."""
+        self._wait(self._answers, "an answer")
 
-    def _has_targets(self) -> bool:
+    def _answers(self) -> bool:
         try:
-            return bool(self.ask("targets")["data"]["activeTargets"])
-        except (urllib.error.URLError, json.JSONDecodeError, KeyError):
+            return self.instant("vector(1)").status == "success"
+        except (urllib.error.URLError, json.JSONDecodeError):
             return False
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
@@ -93,19 +95,34 @@ def _answer(said: dict[str, Any]) -> Answer:
 
 @contextmanager
 def prometheus(home: Path, target: int) -> Iterator[Prometheus]:
-    """Prometheus with the repository's own configuration and rules, only faster."""
+    """Prometheus with the repository's own configuration and rules, only faster, that scrapes a port of this host."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] |= {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "1s"}
     config.pop("alerting")
     scrape = config["scrape_configs"][0]
     assert scrape["job_name"] == JOB
-    scrape["static_configs"] = [
-        {"targets": [f"127.0.0.1:{target}"], "labels": {"namespace": NAMESPACE, "cluster": CLUSTER, "pod": POD}}
-    ]
+    scrape["static_configs"] = [{"targets": [f"127.0.0.1:{target}"], "labels": TARGET}]
     rules = yaml.safe_load(RULES.read_text())
     for group in rules["groups"]:
         group["interval"] = "1s"
     (home / RULES.name).write_text(yaml.safe_dump(rules))
+    with _running(home, config) as server:
+        server.until("up")
+        yield server
+
+
+@contextmanager
+def backfilled(home: Path, openmetrics: str) -> Iterator[Prometheus]:
+    """Prometheus that has these samples and scrapes nothing."""
+    (home / "samples.txt").write_text(openmetrics)
+    made = run("promtool", "tsdb", "create-blocks-from", "openmetrics", home / "samples.txt", home / "data")
+    assert made.returncode == 0, made.stdout + made.stderr
+    with _running(home, {"global": {}}) as server:
+        yield server
+
+
+@contextmanager
+def _running(home: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
     (home / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
     command = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tools import RULES
+from prometheus_tools import RULES
 
 TESTS = sorted((Path(__file__).parent / "rules").glob("*.yml"))
 GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]

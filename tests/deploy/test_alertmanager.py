@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_tools import PATIENCE_S, ROOT, free_port, needs, run, tool
 from rule_files import rules
-from tools import PATIENCE_S, ROOT, free_port, needs, run, tool
 
 pytestmark = pytest.mark.one_python
 

@@ -13,7 +13,7 @@ import yaml
 from boards import BOARDS, asked, filled, panels
 from linter import BOARD_RULES, PANEL_RULES, TARGET_RULES, lint
 from names import unknown_in
-from tools import DASHBOARDS
+from prometheus_tools import DASHBOARDS
 
 pytestmark = pytest.mark.one_python
 

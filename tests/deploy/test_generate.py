@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
-from tools import ROOT
+from prometheus_tools import ROOT
+
+from deploy.generate.options import Options
 
 pytestmark = pytest.mark.one_python
 
@@ -70,6 +74,19 @@ def test_links_labels_and_thresholds_are_the_operators(tmp_path: Path) -> None:
     for part in ("> 14.4 * 0.01", "> 0.5", "< 7200", "< 86400", "> 0.2"):
         assert any(part in expr for expr in expressions), part
     assert 'region=~"$cluster"' in json.dumps(board).replace('\\"', '"')
+
+
+def test_page_on_monitoring_has_every_option_with_its_default() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `--([\w-]+)` \| `([^`]+)` \|", page, re.MULTILINE)}
+    assert rows == {option.name.replace("_", "-"): str(option.default) for option in fields(Options)}
+
+
+def test_page_on_monitoring_links_to_files_that_exist() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    found = re.findall(r"\]\(([^)]+)\)", page)
+    assert found
+    assert [link for link in found if not (ROOT / "docs" / link).exists()] == []
 
 
 def test_defaults_are_placeholders_that_nobody_owns() -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+from prometheus_tools import needs, run
 from rule_files import only, rules
-from tools import needs, run
 
 from deploy.generate.known_races import AFFECTED, INFO, REGRESSIONS, WORKERS
 from deploy.generate.versions import matchers

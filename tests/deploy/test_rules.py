@@ -10,8 +10,8 @@ import pytest
 import yaml
 from boards import BOARDS
 from names import unknown_in
+from prometheus_tools import PROMETHEUS, RULES, RUNBOOKS, needs, run
 from rule_files import GROUPS, TESTS, alert_cases, expressions, input_series, is_of, only, rules
-from tools import PROMETHEUS, RULES, RUNBOOKS, needs, run
 
 pytestmark = pytest.mark.one_python
 

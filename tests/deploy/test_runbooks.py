@@ -7,8 +7,8 @@ import re
 import pytest
 from books import ALERTS, PAGES, RACES, queries, sections
 from names import unknown_in
+from prometheus_tools import RUNBOOKS
 from rule_files import rules
-from tools import RUNBOOKS
 
 from race_watch.findings import CATEGORIES
 from race_watch.settings import PREFIX, Settings

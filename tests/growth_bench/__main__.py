@@ -65,13 +65,13 @@ def _show_false_alarms(found: list[Alarms]) -> None:
 
 def _show_delays(found: list[Delay], leaks: list[Leak], limit: int) -> None:
     """Median, least and most of the departures until alarm."""
-    head = "".join(f"{_SHOWN[leak.rate] + ' ' + leak.resource:>21}" for leak in leaks)
+    head = "".join(f"{_SHOWN[leak.rate] + ' ' + leak.resource:>23}" for leak in leaks)
     print(f"departures until alarm, median (least to most), for leaks per participant of\n{'':22}{head}")
     for kind in KINDS:
         cells = [[row for row in found if row.kind == kind and row.leak == leak] for leak in leaks]
-        print(f"{kind:22}" + "".join(f"{_cell(rows, limit):>21}" for rows in cells))
+        print(f"{kind:22}" + "".join(f"{_cell(rows, limit):>23}" for rows in cells))
     bounds = [least_departures(leak.rate, _STEPS[leak.resource], UNITS_PER_FALSE_ALARM) for leak in leaks]
-    print(f"{'no test can, on average':22}" + "".join(f"{bound:20.1f} " for bound in bounds))
+    print(f"{'no test can, on average':22}" + "".join(f"{bound:23.1f}" for bound in bounds))
     alarmed = [row for row in found if row.departures is not None]
     covered = sum(row.covered for row in alarmed)
     print(
@@ -87,7 +87,7 @@ def _cell(rows: list[Delay], limit: int) -> str:
         value = ordered[round(share * (len(ordered) - 1))]
         return f">{limit}" if value > limit else str(value)
 
-    return f"{at(0.5)} ({at(0)} to {at(1)})"
+    return at(0.5) if at(0) == at(1) else f"{at(0.5)} ({at(0)} to {at(1)})"
 
 
 if __name__ == "__main__":

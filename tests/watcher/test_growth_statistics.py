@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from race_watch.growth.attribution import blame
 from race_watch.growth.costs import Costs
 from race_watch.growth.kinds import counted, kind_slopes, mix
-from race_watch.growth.over_time import STRETCH_S, OverTime
-from race_watch.growth.reading import DESCRIPTORS, HANDLES, PARTICIPANT, ROOM, SERVER_LEAVE, SUBSCRIPTIONS, UNITS, Reading
+from race_watch.growth.reading import DESCRIPTORS, HANDLES, PARTICIPANT, ROOM, SERVER_LEAVE, UNITS, Reading
 from race_watch.growth.runtimes import private_runtimes
 from race_watch.growth.slope import Point, robust_slope
 from race_watch.growth.stretches import Stretches
@@ -257,31 +256,6 @@ def test_private_runtimes_are_counted_where_all_agree(
     descriptors: dict[str, int], threads: dict[str, int], tracks: int, expected: int
 ) -> None:
     assert private_runtimes(descriptors, threads, tracks) == expected
-
-
-# By hours
-
-
-def test_growth_by_hours_is_found_without_participants() -> None:
-    test = OverTime(DESCRIPTORS)
-    found = [slope for step in range(4 * 3600 // 10) if (slope := test.add(10.0 * step, 20 + step // 20)) is not None]
-    assert found
-    assert found[0].value == pytest.approx(18, rel=0.1)
-    latest = test.slope()
-    assert latest is not None
-    assert latest.value == pytest.approx(18, rel=0.1)
-
-
-def test_what_comes_and_goes_within_a_stretch_of_time_is_no_growth() -> None:
-    test, dice = OverTime(SUBSCRIPTIONS), random.Random("hours")
-    assert not any(test.add(STRETCH_S / 30 * step, dice.randint(0, 30)) for step in range(30 * 500))
-
-
-def test_growth_by_hours_needs_a_few_stretches() -> None:
-    test = OverTime(DESCRIPTORS)
-    assert test.slope() is None
-    test.add(0.0, 1)
-    assert test.slope() is None
 
 
 # Anything at all

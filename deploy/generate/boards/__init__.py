@@ -1,1 +1,1 @@
-"""The boards, one a file: uid -> what makes it."""
+"""The boards, one a file; growth and drilldown are what several of them share."""

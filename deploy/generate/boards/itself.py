@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deploy.generate.boards.fleet import TO_WORKER
+from deploy.generate.boards.drilldown import worker_columns
 from deploy.generate.frame import Selectors, dashboard, variables, version_changes
 from deploy.generate.options import Options
-from deploy.generate.panels import RED, YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
+from deploy.generate.panels import GREEN, RED, YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
 
 # What a worker has at most, `process_*` included.
 _SERIES_MAX = 200
@@ -47,14 +47,14 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
             "Oldest look",
             "Time since the watcher that is worst off has read the journals.",
             f"max(time() - {polled})",
-            Look("s", ((None, "green"), (10, YELLOW), (60, RED)), decimals=0),
+            Look("s", ((None, GREEN), (10, YELLOW), (60, RED)), decimals=0),
             width=4,
         ),
         stat(
             "Lag",
             "Longest time from an event to its judgement, of the worst watcher.",
             f"max({s.raw('race_watch_watcher_lag_seconds')})",
-            Look("s", ((None, "green"), (5, YELLOW), (10, RED)), decimals=1),
+            Look("s", ((None, GREEN), (5, YELLOW), (10, RED)), decimals=1),
             width=4,
         ),
         stat(
@@ -105,13 +105,7 @@ def _blind(s: Selectors, options: Options) -> list[Panel]:
             "Workers with something unseen",
             "Processes that are not watched and hooks that are off, together, by worker.",
             f"sum by ({options.worker}) ({s.raw('race_watch_processes_missing')} + {s.raw('race_watch_hooks_off')}) > 0",
-            [
-                Column("instance", "Worker", links=(TO_WORKER,)),
-                Column("pod", "Pod"),
-                Column("namespace", "Namespace"),
-                Column("job", "Job"),
-                Column("Value", "Blind spots", "none"),
-            ],
+            worker_columns(Column("Value", "Blind spots", "none")),
             sort="Blind spots",
         ),
     ]

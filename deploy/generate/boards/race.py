@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.generate import known_races
-from deploy.generate.boards.fleet import TO_WORKER, UPSTREAM, runbook
+from deploy.generate.boards.drilldown import UPSTREAM, runbook, worker_columns
 from deploy.generate.frame import Selectors, choice, dashboard, variables, version_changes
 from deploy.generate.options import Options
 from deploy.generate.panels import YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
@@ -170,13 +170,7 @@ def _where(s: Selectors, options: Options) -> list[Panel]:
             "Workers with the most incidents of it",
             "In the time range. Click one for its own board.",
             f"topk(20, round(sum by ({options.worker}) (increase({incidents}[$__range])))) > 0",
-            [
-                Column("instance", "Worker", links=(TO_WORKER,)),
-                Column("pod", "Pod"),
-                Column("namespace", "Namespace"),
-                Column("job", "Job"),
-                Column("Value", "Incidents", "none"),
-            ],
+            worker_columns(Column("Value", "Incidents", "none")),
             width=12,
             sort="Incidents",
         ),

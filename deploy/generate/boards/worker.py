@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from deploy.generate import known_races
-from deploy.generate.boards.fleet import TO_RACE, UPSTREAM, runbook, time_left
+from deploy.generate.boards import growth
+from deploy.generate.boards.drilldown import KNOWN, incident_columns
 from deploy.generate.frame import Selectors, annotation, dashboard, variables
 from deploy.generate.options import Options
 from deploy.generate.panels import YELLOW, Column, Json, Look, Panel, Query, Row, bad_from, graph, stat, table
 
-_PER_PARTICIPANT, _PER_ROOM = 'unit="participant"', 'unit="room"'
 _CRASHES = 'reason=~"native_abort|ffi_panic"'
 
 
@@ -16,11 +16,11 @@ def board(options: Options) -> Json:
     """The board as JSON."""
     s = Selectors(options, pods=True)
     rows = [
-        Row("Now", _strip(s, options)),
+        Row("Now", [*_presence(s), *_trouble(s, options)]),
         Row("Incidents", _incidents(s, options)),
-        Row("Rooms and what they hold", _growth(s)),
+        Row("Rooms and what they hold", growth.of_worker(s)),
         Row("Ends of processes", _ends(s)),
-        Row("race_watch in this worker", _own(s), collapsed=True),
+        Row("race_watch in this worker", [*_own_cost(s), *_own_work(s)], collapsed=True),
     ]
     builds = s.raw("race_watch_build_info")
     labels = "(instance, version, livekit, livekit_agents)"
@@ -44,10 +44,8 @@ def board(options: Options) -> Json:
     return dashboard(options, "worker", "race_watch / Worker", about, rows, variables(options, pods=True), annotations)
 
 
-def _strip(s: Selectors, options: Options) -> list[Panel]:
-    harmful = s.raw("race_watch_incidents_total", 'verdict!="benign"')
-    started = s.raw("process_start_time_seconds")
-    watched = s.raw("race_watch_processes")
+def _presence(s: Selectors) -> list[Panel]:
+    started, watched = s.raw("process_start_time_seconds"), s.raw("race_watch_processes")
     return [
         stat(
             "Up for",
@@ -63,6 +61,12 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
         ),
         stat("Participants", "Remote participants in those rooms.", f"sum({s.raw('race_watch_participants')})", Look("none")),
         stat("Processes", "Processes that are watched and alive.", f"sum({watched})", Look("none")),
+    ]
+
+
+def _trouble(s: Selectors, options: Options) -> list[Panel]:
+    harmful = s.raw("race_watch_incidents_total", 'verdict!="benign"')
+    return [
         stat(
             "Incidents",
             "Incidents in the time range, harmless ones left out.",
@@ -81,7 +85,7 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
             "To the limit",
             "Time until the first process of the worker runs out of file descriptors, at the rate at which they grow.",
             f"min({s.raw('race_watch_time_to_fd_limit_seconds')}) < +Inf",
-            time_left(options),
+            growth.time_left(options),
             none="no growth",
         ),
         stat(
@@ -95,8 +99,7 @@ def _strip(s: Selectors, options: Options) -> list[Panel]:
 
 def _incidents(s: Selectors, options: Options) -> list[Panel]:
     incidents, occurrences = s.raw("race_watch_incidents_total"), s.raw("race_watch_occurrences_total")
-    known = "title, upstream, upstream_url, fixed_in"
-    info = f"max by (signature, {known}) ({known_races.INFO})"
+    info = f"max by (signature, {KNOWN}) ({known_races.INFO})"
     every = f"sum by (category, verdict, signature) (increase({incidents}[$__range]))"
     return [
         graph(
@@ -119,17 +122,8 @@ def _incidents(s: Selectors, options: Options) -> list[Panel]:
         table(
             "Races of this time range",
             "Every kind of incident that there was, harmless ones too. The records, with their rooms, are at /incidents.",
-            f"round({every}) * on (signature) group_left ({known}) {info} > 0",
-            [
-                Column("signature", "Race", links=(TO_RACE, runbook(options))),
-                Column("title", "What it is"),
-                Column("category", "Category"),
-                Column("verdict", "Whose fault"),
-                Column("Value", "Incidents", "none"),
-                Column("fixed_in", "Fixed in"),
-                Column("upstream", "Upstream", links=(UPSTREAM,)),
-                Column("upstream_url", "upstream_url", hidden=True),
-            ],
+            f"round({every}) * on (signature) group_left ({KNOWN}) {info} > 0",
+            incident_columns(options),
             width=16,
             sort="Incidents",
         ),
@@ -144,77 +138,6 @@ def _incidents(s: Selectors, options: Options) -> list[Panel]:
                 Column("version", "race_watch"),
             ],
             width=8,
-        ),
-    ]
-
-
-def _growth(s: Selectors) -> list[Panel]:
-    def by_kind(title: str, description: str, metric: str) -> Panel:
-        return graph(
-            title,
-            description,
-            [Query(f"sum by (kind) ({s.raw(metric)})", "{{kind}}")],
-            Look("none"),
-            width=8,
-            stacked=True,
-        )
-
-    return [
-        graph(
-            "Rooms and participants",
-            "What is connected now. What follows should go up and down with it.",
-            [
-                Query(f"sum({s.raw('race_watch_rooms')})", "rooms"),
-                Query(f"sum({s.raw('race_watch_participants')})", "remote participants"),
-            ],
-            Look("none"),
-            width=8,
-        ),
-        graph(
-            "Left behind by each participant who is gone",
-            "By resource, in the process where it is most, with the lower bound of the estimate: above 0 it is sure to grow.",
-            [
-                Query(f"max by (resource) ({s.raw('race_watch_growth', _PER_PARTICIPANT)})", "{{resource}}"),
-                Query(f"max by (resource) ({s.raw('race_watch_growth_low', _PER_PARTICIPANT)})", "{{resource}}, at least"),
-            ],
-            Look("short"),
-            width=8,
-        ),
-        graph(
-            "Left behind by each room that is over",
-            "By resource, in the process where it is most, with the lower bound of the estimate: above 0 it is sure to grow.",
-            [
-                Query(f"max by (resource) ({s.raw('race_watch_growth', _PER_ROOM)})", "{{resource}}"),
-                Query(f"max by (resource) ({s.raw('race_watch_growth_low', _PER_ROOM)})", "{{resource}}, at least"),
-            ],
-            Look("short"),
-            width=8,
-        ),
-        by_kind(
-            "Native handles, by kind",
-            "Live handles of LiveKit's native library. They belong to rooms, tracks and streams that live.",
-            "race_watch_ffi_handles",
-        ),
-        by_kind(
-            "Descriptors, by kind",
-            "Open file descriptors of the processes in a room; unknown is what has come since the last close look.",
-            "race_watch_open_fds",
-        ),
-        by_kind("Threads, by kind", "Threads of the processes in a room, by whose they are.", "race_watch_threads"),
-        graph(
-            "Subscriptions of native events",
-            "Queues that the SDK hands every native event to: a few for each room and stream that lives.",
-            [Query(f"sum by (instance) ({s.raw('race_watch_ffi_subscriptions')})", "{{instance}}")],
-            Look("none"),
-        ),
-        graph(
-            "Limit of descriptors",
-            "The lowest of the processes, beside what all of them have open.",
-            [
-                Query(f"min by (instance) ({s.raw('race_watch_fd_limit')})", "{{instance}}: limit of a process"),
-                Query(f"sum by (instance) ({s.raw('race_watch_open_fds')})", "{{instance}}: open in all"),
-            ],
-            Look("none"),
         ),
     ]
 
@@ -241,7 +164,7 @@ def _ends(s: Selectors) -> list[Panel]:
     ]
 
 
-def _own(s: Selectors) -> list[Panel]:
+def _own_cost(s: Selectors) -> list[Panel]:
     watched = s.raw("race_watch_processes")
     return [
         graph(
@@ -270,6 +193,11 @@ def _own(s: Selectors) -> list[Panel]:
             Look("bytes"),
             width=8,
         ),
+    ]
+
+
+def _own_work(s: Selectors) -> list[Panel]:
+    return [
         graph(
             "Events",
             "Journal records that were read, and those that were lost before.",
