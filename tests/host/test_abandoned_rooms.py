@@ -15,6 +15,8 @@ from race_watch.hooks import abandoned_rooms
 from race_watch.hooks.abandoned_rooms import AbandonedRooms
 
 LOOKS = abandoned_rooms._LOOKS
+# The native event queue, which pins the tasks that wait for it. Without it the collector may take a room with its task.
+WAITING: set[asyncio.Task[None]] = set()
 
 
 class Room:
@@ -25,6 +27,8 @@ class Room:
         self.left = asyncio.Event()
         self.callbacks: list[object] = []
         self._task = asyncio.ensure_future(self._listen_task())
+        WAITING.add(self._task)
+        self._task.add_done_callback(WAITING.discard)
 
     async def _listen_task(self) -> None:
         await self.left.wait()
