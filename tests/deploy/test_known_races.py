@@ -42,14 +42,14 @@ def accepted(matching: str, version: str) -> bool:
     return all(re.fullmatch(pattern, version) for pattern in re.findall(r'=~"([^"]*)"', matching))
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=400)
+@settings(derandomize=True, database=None, max_examples=400)
 @given(bound=releases, op=st.sampled_from(["<", "<=", ">", ">="]), version=releases)
 def test_matcher_takes_the_versions_that_the_specifier_takes(bound: tuple[int, ...], op: str, version: tuple[int, ...]) -> None:
     specifier, release = op + ".".join(map(str, bound)), ".".join(map(str, version))
     assert accepted(matchers(specifier, "livekit"), release) == SpecifierSet(specifier).contains(release)
 
 
-@settings(deadline=None, derandomize=True, database=None)
+@settings(derandomize=True, database=None)
 @given(bound=releases, op=st.sampled_from(["<", "<=", ">", ">="]), near=st.integers(-2, 2))
 def test_matcher_is_exact_at_its_bound(bound: tuple[int, int, int], op: str, near: int) -> None:
     release = f"{bound[0]}.{bound[1]}.{max(bound[2] + near, 0)}"

@@ -29,7 +29,7 @@ from race_watch import detectors, events
 from race_watch.detectors import failures
 from race_watch.findings import ADVICE, CATEGORIES, VERDICTS
 
-FUZZ = settings(deadline=None, derandomize=True, database=None)
+FUZZ = settings(derandomize=True, database=None)
 
 STALE: dict[str, Any] = {
     "type": "AssertionError",

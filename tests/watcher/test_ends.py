@@ -630,7 +630,7 @@ _STORY = st.sets(st.sampled_from(sorted(_MAKERS)))
 _POLLS = st.lists(st.sampled_from((9.0, 9.92, 10.0, 10.3, 11.0, 11.49, 11.6, 12.0, 16.0)), max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     story=_STORY,
     code=st.sampled_from((-6, -11, -7, -9, -10, -15, 0, 1, None)),
@@ -667,7 +667,7 @@ def test_crash_is_never_a_kill_and_a_kill_never_a_crash_in_whatever_order_the_wo
         assert other.evidence["panic"] == HANDLE_GONE
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(story=_STORY, code=st.sampled_from((-6, -9, -10, -15, 0, 1)), polls_s=_POLLS)
 def test_replay_judges_an_end_as_it_was_judged_live(story: set[str], code: int, polls_s: list[float]) -> None:
     records = [one for name in story for one in _MAKERS[name]()] + of(JOB, HookInstalled("x"), t_s=5.5)

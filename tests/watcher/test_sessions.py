@@ -295,7 +295,7 @@ _EVENTS: st.SearchStrategy[Any] = st.one_of(
 
 
 @given(st.lists(_EVENTS, max_size=40))
-@settings(deadline=None, derandomize=True, database=None)
+@settings(derandomize=True, database=None)
 def test_whatever_happens_every_session_ends_once_and_every_child_has_it_for_a_parent(events: list[Event]) -> None:
     made = told(*events)
     made.sessions.finish(100.0)
