@@ -14,7 +14,7 @@ from typing import Any
 from race_watch import post_import
 from race_watch.events import Disarmed, HookInstalled, HookStruck, ProblemStated, SdkLoaded, clean
 from race_watch.guard import Guard
-from race_watch.hooks import HOOKS
+from race_watch.hooks import HOOKS, default_registry
 from race_watch.hooks.context import Context, set_armed
 from race_watch.hooks.counting import Counting
 from race_watch.hooks.exceptions import Exceptions
@@ -45,6 +45,7 @@ class Agent:
     Attributes:
         problems: Lines for the operator, which the watcher half prints.
         is_root: Nobody watches yet: this process is the first of its worker and its journals need a watcher.
+        shows_metrics: It is to have the watcher's numbers in its default registry: a main process, and that was asked for.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,6 +54,7 @@ class Agent:
         self.run_dir = ""
         self.path = ""
         self.is_root = settings.watcher == "auto"
+        self.shows_metrics = False
         self.journal: Journal | None = None
         recorder, rooms = Recorder(), Rooms()
         tasks, resources = Tasks(recorder, rooms), Resources(recorder, rooms)
@@ -77,12 +79,15 @@ class Agent:
                 self.run_dir = directory.use(self.settings.run_dir) if self.settings.run_dir else directory.create()
             nonce = os.urandom(8)
             python = ".".join(map(str, sys.version_info[:3]))
+            self.shows_metrics = bool(self.settings.also_default_registry) and (self.is_root or role == "main")
             who: dict[str, object] = {"role": role, "python": python, "sdk": _sdk_versions()}
+            if self.shows_metrics:
+                who["shows_metrics"] = True
             path = os.path.join(self.run_dir, file_name(nonce))
             self.path = path
             removed = directory.make_room(path, self.settings.journal_bytes)
             self.journal = Journal(path, self.settings.journal_bytes, nonce, who)
-            self.context.pid = os.getpid()
+            self.context.pid, self.context.run_dir = os.getpid(), self.run_dir
             key, plain = directory.key(self.run_dir), self.settings.identity == "plain"
             self.context.recorder.attach(self.journal.emit, self.journal.count, nonce.hex(), key, plain=plain)
             for problem in self.settings.problems:
@@ -100,6 +105,8 @@ class Agent:
         # Under one of our wraps the bootstrap's trap would stay, and arm again after an undo.
         finder.release_traps()
         for hook in HOOKS:
+            if hook is default_registry and not self.shows_metrics:
+                continue
             for target in (hook.TARGET, *getattr(hook, "ALSO", ())):
                 finder.when_imported(target, partial(self._install, hook))
         for package, name in SDKS.items():

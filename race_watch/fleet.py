@@ -17,9 +17,9 @@ from race_watch.events import (
     RoomNamed,
     SdkLoaded,
 )
-from race_watch.records import Process, Record
+from race_watch.records import OUTSIDE, Process, Record
 
-# The hooks of the host half, which this half does not import.
+# The hooks of the host half, which this half does not import; not those that wait for a setting.
 HOOKS = (
     "asyncio_loops",
     "asyncio_tasks",
@@ -96,7 +96,9 @@ class Fleet:
         self._oldest_s = _NEVER_S
 
     def of(self, process: Process) -> ProcessFacts:
-        """The facts of a process; begun on first sight."""
+        """The facts of a process; begun on first sight, and kept unless it is only measured from outside."""
+        if process.role == OUTSIDE:
+            return ProcessFacts(process, int(process.identity["attempt"]), {})
         known = self.processes.get(process.nonce)
         if known is None:
             ordinal = self._ordinals[process.role] = self._ordinals.get(process.role, 0) + 1

@@ -124,7 +124,8 @@ class Incidents:
             return None
         named = name_finding(finding, self._fleet.of(finding.process).sdk)
         fingerprint = _fingerprint(finding, named[0].id if named else UNCLASSIFIED)
-        where = f"{finding.process.nonce}:{finding.room}"
+        # One journal tells of all processes that are measured from outside.
+        where = f"{finding.process.nonce}:{finding.process.pid}:{finding.room}"
         identity = hashlib.blake2b(f"{fingerprint}|{where}".encode(), digest_size=8).hexdigest()
         known = self._open.get(identity)
         self._remember(finding, identity)

@@ -74,6 +74,11 @@ OCCURRENCES = Metric(
 # A kind that was not looked at.
 UNKNOWN = "unknown"
 PROCESSES = Metric("race_watch_processes", "gauge", "Processes that are attached and alive.")
+MEASURED = Metric(
+    "race_watch_processes_measured",
+    "gauge",
+    "Processes below `race-watch run` that are not attached, and measured from outside: those of other languages, say.",
+)
 ATTACHED = Metric("race_watch_processes_attached", "counter", "Processes that have attached, the ended ones included.")
 PROCESS_ENDED = Metric(
     "race_watch_process_ended",
@@ -98,7 +103,8 @@ FD_KINDS = ("udp", "tcp", "unix", "pipe", "epoll", "eventfd", "file", "other", U
 OPEN_FDS = Metric(
     "race_watch_open_fds",
     "gauge",
-    "Open file descriptors of the live processes that have connected a room, by what they are where that was looked at.",
+    "Open file descriptors of the live processes that have connected a room or are measured from outside, by what they are "
+    "where that was looked at.",
     ("kind",),
     tuple((kind,) for kind in FD_KINDS),
 )
@@ -124,11 +130,22 @@ THREADS = Metric(
 )
 GROWN = ("handles", "subscriptions", "tasks", "fds", "threads")
 GROWTH_UNITS = ("participant", "room")
-_GROWTH_SETS = tuple((resource, unit) for resource in GROWN for unit in GROWTH_UNITS)
+# Of what is measured from outside, nobody counts participants.
+GROWN_BY_THE_HOUR = ("fds", "threads")
+_GROWTH_SETS = (
+    *((resource, unit) for resource in GROWN for unit in GROWTH_UNITS),
+    *((resource, "hour") for resource in GROWN_BY_THE_HOUR),
+)
+MEASURED_MEMORY = Metric(
+    "race_watch_measured_resident_memory_bytes",
+    "gauge",
+    "Resident memory of the processes that are measured from outside; what they share is in each of them.",
+)
 GROWTH = Metric(
     "race_watch_growth",
     "gauge",
-    "What each participant, or room, that is over leaves of a resource, in the process where that is most.",
+    "What each participant, or room, that is over leaves of a resource, in the process where that is most; in those measured "
+    "from outside what each hour adds, once they are known to grow.",
     ("resource", "unit"),
     _GROWTH_SETS,
 )
@@ -217,6 +234,7 @@ CATALOGUE = (
     INCIDENTS,
     OCCURRENCES,
     PROCESSES,
+    MEASURED,
     ATTACHED,
     PROCESS_ENDED,
     SESSIONS,
@@ -228,6 +246,7 @@ CATALOGUE = (
     FFI_HANDLES,
     SUBSCRIPTIONS,
     THREADS,
+    MEASURED_MEMORY,
     GROWTH,
     GROWTH_LOW,
     TIME_TO_FD_LIMIT,

@@ -1,4 +1,4 @@
-"""Where incidents and numbers go: lines on stderr, the incident file, the HTTP side, the worker's own registry, OTLP."""
+"""Where incidents and numbers go: lines on stderr, the incident file, the HTTP side, the worker's own /metrics, OTLP."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from race_watch.clock import monotonic_s
 from race_watch.exporters import jsonl, otel, text
 from race_watch.exporters.http import Endpoint
 from race_watch.exporters.otel import Otlp
-from race_watch.exporters.prometheus import DefaultRegistry
 from race_watch.exporters.recent import Recent
 from race_watch.exporters.status import Status
+from race_watch.exporters.worker_metrics import WorkerMetrics
 from race_watch.fleet import Fleet
 from race_watch.incidents import Incident
 from race_watch.journal import directory
@@ -38,23 +38,24 @@ class Outputs:
         say: Shows a line, unless `settings.quiet`.
         warn: Shows a problem, in any case.
         otlp: Where settings and environment ask for it; started and stopped here.
-        in_worker: This is the worker's process: its default registry is the one that its /metrics shows.
+        stderr: How the worker's stderr is seen, in words.
     """
 
     def __init__(
         self,
         settings: Settings,
+        run_dir: str,
         fleet: Fleet,
         totals: Totals,
         say: Callable[[str], None],
         warn: Callable[[str], None],
         otlp: Otlp | None = None,
         *,
-        in_worker: bool,
+        stderr: str,
     ) -> None:
         self._quiet, self._say, self._warn = bool(settings.quiet), say, warn
         self._fleet, self._totals = fleet, totals
-        self._recent, self._status, self._own = Recent(), Status(), SelfMetrics()
+        self._recent, self._status, self._own = Recent(), Status(stderr), SelfMetrics()
         self._writes = bool(settings.incidents)
         self._file = self._open(lambda: jsonl.IncidentFile(settings.incidents)) if self._writes else None
         self._endpoint = self._open(lambda: Endpoint(settings, totals, self._status, self._recent, self._tell, warn))
@@ -62,14 +63,7 @@ class Outputs:
         if otlp is not None:
             self._open(otlp.exporter.start)
             self._tell(f"OTLP export to {', '.join(otlp.endpoints)}")
-        self._default: DefaultRegistry | None = None
-        if settings.also_default_registry and in_worker:
-            self._default = DefaultRegistry(totals, warn)
-        elif settings.also_default_registry:
-            warn(
-                "not in the default registry: that is the worker's, and this watcher is beside it; "
-                "start the worker with PYTHONPATH=$(race-watch bootstrap) instead"
-            )
+        self._workers = WorkerMetrics(run_dir, totals, warn)
 
     def publish(self, incident: Incident, again: bool) -> None:
         """Takes an incident that is confirmed, or that has settled (`again`)."""
@@ -91,19 +85,17 @@ class Outputs:
         others_s += self._otlp.exporter.cpu_s if self._otlp is not None else 0.0
         self._totals.own = self._own.measure(self._fleet, others_s)
         self._status.look(self._fleet, self._totals)
-        if self._default is not None:
-            self._default.check()
+        self._workers.polled(self._fleet)
 
     def failed(self, what: str) -> None:
         """Something of the watcher failed: /healthz says so."""
         self._status.failed(what)
 
     def stop(self) -> None:
-        """Closes the file, frees the port, leaves the worker's registry, sends what OTLP has left."""
+        """Closes the file, frees the port, leaves the worker's /metrics, sends what OTLP has left."""
         if self._file is not None:
             self._file.close()
-        if self._default is not None:
-            self._default.leave()
+        self._workers.stop()
         if self._endpoint is not None:
             self._endpoint.stop()
         if self._otlp is not None:

@@ -1,6 +1,7 @@
 """What the watcher half sees for itself, in a journal of its own: a replay and the next watcher then know it too.
 
-That is how the supervised command ended, the signals passed on to it, what its stderr told, and kills for want of memory.
+That is how the supervised command ended, the signals passed on to it, what its stderr told, and kills for want of memory; in
+another one, as there is much of it, what was measured from outside.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ class OwnJournal:
     Args:
         run_dir: Where the journals are.
         role: As the reader sees it; no process of the worker's has it.
+        size: In bytes.
     """
 
-    def __init__(self, run_dir: str, role: str = ROLE) -> None:
+    def __init__(self, run_dir: str, role: str = ROLE, size: int = JOURNAL_BYTES_MIN) -> None:
         self._journal: Journal | None = None
         try:
             nonce = os.urandom(8)
             path = os.path.join(run_dir, file_name(nonce))
-            self._journal = Journal(path, JOURNAL_BYTES_MIN, nonce, {"role": role})
+            self._journal = Journal(path, size, nonce, {"role": role})
         except OSError:
             return
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from race_watch.events import Event
 
+# The role of a process that has no journal: one of the watcher's tells of it, and `identity` has which it is of its program.
+OUTSIDE = "outside"
+
 
 @dataclass(frozen=True, slots=True)
 class Process:

@@ -6,12 +6,18 @@ import sys
 import threading
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
+from race_watch.clock import monotonic_s
 from race_watch.events import Event, MemoryKilled
 from race_watch.guard import Guard
 from race_watch.memory_kills import MemoryKills
 from race_watch.own_journal import OwnJournal
 from race_watch.settings import Settings
+from race_watch.stderr import NOT_HERE
+
+if TYPE_CHECKING:
+    from race_watch.outside import Outside
 
 _POLL_S = 0.25
 # What a stop may take: the last poll of 50 jobs takes 0.2 s here.
@@ -27,19 +33,32 @@ class WatcherThread:
         problems: Lines to print first, whether quiet or not.
         keep: Leave the journals of ended processes in place.
         in_worker: This process is the worker's: no summary at its end.
+        stderr: How the worker's stderr is seen, in words.
+        command: The pid of the command that is supervised: what is not watched there is measured from outside.
     """
 
     def __init__(
-        self, run_dir: str, settings: Settings, problems: Iterable[str] = (), *, keep: bool = False, in_worker: bool = False
+        self,
+        run_dir: str,
+        settings: Settings,
+        problems: Iterable[str] = (),
+        *,
+        keep: bool = False,
+        in_worker: bool = False,
+        stderr: str = NOT_HERE,
+        command: int | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._settings = settings
         self._problems = tuple(problems)
         self._keep = keep
         self._in_worker = in_worker
+        self._stderr = stderr
+        self._command = command
         self._stop = threading.Event()
         self._notes: list[str] = []
         self._own = OwnJournal(run_dir)
+        self._measured: OwnJournal | None = None
         self._thread = threading.Thread(target=self._run, name="race_watch-watcher", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +90,22 @@ class WatcherThread:
         if count:
             self._own.state(MemoryKilled, count)
 
+    def _outside(self) -> Outside | None:
+        """Who measures what nothing watches, where the command is known."""
+        if self._command is None:
+            return None
+        try:
+            from race_watch.outside import Outside
+        except ImportError:
+            warn("processes in other languages are not measured: psutil is not installed here")
+            return None
+        return Outside(self._command, self._state_measured)
+
+    def _state_measured(self, event: type[Event], *values: object) -> None:
+        if self._measured is None:
+            self._measured = OwnJournal(self._run_dir, size=self._settings.journal_bytes)
+        self._measured.state(event, *values)
+
     def _watch(self, guard: Guard) -> None:
         from race_watch.exporters import text
         from race_watch.outputs import Outputs, otlp_of
@@ -89,25 +124,36 @@ class WatcherThread:
             totals=totals,
             sessions=otlp.sessions if otlp is not None else None,
         )
-        outputs = Outputs(self._settings, watcher.fleet, totals, say, warn, otlp, in_worker=self._in_worker)
+        outputs = Outputs(self._settings, self._run_dir, watcher.fleet, totals, say, warn, otlp, stderr=self._stderr)
 
         def struck(hook: str, error: str, off: bool) -> None:
             warn(f"{hook} failed: {error}" + (" and gave up" if off else ""))
             outputs.failed(f"{hook} failed: {error}")
 
         guard.on_strike = struck
+        outside = self._outside()
+
+        def measure() -> None:
+            if outside is not None:
+                outside.look([facts.process.pid for facts in watcher.fleet.live()], monotonic_s())
+
+        measured = Guard("measuring from outside", struck).wrap(measure)
         look = Guard("count of memory kills", struck).wrap(partial(self._look_for_kills, MemoryKills()))
         poll, polled = guard.wrap(watcher.poll), Guard("watcher's outputs", struck).wrap(outputs.polled)
         while not self._stop.wait(_POLL_S):
             look()
             poll()
+            measured()
             polled(guard.off)
         look()
         # From here on it is a journal like any other that has ended: read to its end, and removed.
         self._own.close()
+        if self._measured is not None:
+            self._measured.close()
         Guard("watcher", struck).wrap(watcher.finish)()
         if not self._in_worker and not self._settings.quiet:
-            notes = [*self._notes, *text.losses(watcher.totals.lost), *text.attachment(watcher.totals.attached)]
+            unread = text.unread(self._stderr, totals.ended)
+            notes = [*self._notes, *text.losses(totals.lost), *unread, *text.attachment(totals.attached, totals.measured)]
             say(text.summary(list(watcher.incidents.groups.values()), notes))
         outputs.stop()
 

@@ -77,7 +77,7 @@ class Settings:
     metrics_tls_cert: str = _setting("file with the certificate chain for HTTPS, PEM; read again when it is renewed", "")
     metrics_tls_key: str = _setting("file with its private key, PEM, not encrypted", "")
     also_default_registry: int = _setting(
-        "1 puts the metrics into the worker's own /metrics too (livekit-agents `prometheus_port`); not under `run` and `watch`",
+        "1 puts the metrics into the worker's own /metrics too, which livekit-agents serves on its `prometheus_port`",
         0,
         low=0,
         high=1,

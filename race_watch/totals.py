@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from race_watch import __version__, metrics
 from race_watch.detectors.growth import Growth
+from race_watch.detectors.growth_outside import GrowthOutside
 from race_watch.fleet import Fleet
 from race_watch.gauges import grown, held
 from race_watch.incidents import Incident, Incidents
@@ -35,7 +36,7 @@ class Totals:
 
     Attributes:
         own: What the watcher has measured of itself; in the next snapshot.
-        growth: The detector that follows it, given by the watcher.
+        growth, outside: The detectors that follow it, given by the watcher.
         ended, sessions_lost: Reason -> count; the detector's own counters, given by the watcher.
         traces: Labels of the incident counters -> the span of the latest incident that has one; swapped whole.
     """
@@ -46,6 +47,7 @@ class Totals:
         self.lost: Counter[str] = Counter()
         self.own = Own()
         self.growth: Growth | None = None
+        self.outside: GrowthOutside | None = None
         self.ended: Counter[str] = Counter()
         self.sessions_lost: Counter[str] = Counter()
         self.traces: dict[Labels, Trace] = {}
@@ -55,6 +57,11 @@ class Totals:
         self._exporting = threading.Lock()
         self._builds: list[Labels] = [(__version__, "", "", "")]
         self.snapshot: dict[str, Values] = self._collect(Fleet(), Incidents(Fleet()), Counter())
+
+    @property
+    def measured(self) -> int:
+        """How many processes were measured from outside, the ended ones included."""
+        return self.outside.seen if self.outside is not None else 0
 
     def fold(self, counters: dict[str, int]) -> None:
         """Takes over the counters of a process that has ended."""
@@ -118,7 +125,7 @@ class Totals:
         for reason in metrics.LOST_REASONS:
             values[metrics.LOST.name][(reason,)] = self.lost[reason]
         values[metrics.LOST.name][("cut",)] = counters["bodies_cut"]
-        for metric, kinds in (held(live) | grown(self.growth)).items():
+        for metric, kinds in (held(live, self.outside) | grown(self.growth, self.outside)).items():
             values[metric.name].update(kinds)
         with self._exporting:
             values[metrics.EXPORTS.name].update(self._exports)

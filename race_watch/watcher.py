@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from race_watch import detectors
 from race_watch.clock import monotonic_s
 from race_watch.detectors.growth import Growth
+from race_watch.detectors.growth_outside import GrowthOutside
 from race_watch.detectors.process_end import END, WATCHERS, ProcessEnd
 from race_watch.events import ExceptionSeenAgain, ProblemStated
 from race_watch.findings import Finding
@@ -34,6 +36,9 @@ _TRY_LATER = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _END_JUDGED_S = 3.0
 # A process that ends lets go of its journal some time before it is gone.
 _GOING_S = 1.0
+# A forkserver learns of its worker's end by a pipe, and has an interpreter to end: so long for it when the watcher finishes.
+_FOLLOWS_S = 2.0
+_LOOK_S = 0.02
 # One that is gone waits for its parent to ask how it ended, which may be long in coming, or never. Less than the time after
 # which it is said to survive a panic.
 _UNASKED_S = 3.0
@@ -76,6 +81,7 @@ class Watcher:
         ends = next(detector for detector in self._detectors if isinstance(detector, ProcessEnd))
         self.totals.ended, self.totals.sessions_lost = ends.reasons, ends.lost
         self.totals.growth = next(detector for detector in self._detectors if isinstance(detector, Growth))
+        self.totals.outside = next(detector for detector in self._detectors if isinstance(detector, GrowthOutside))
         self._progress = Progress(self.run_dir if self.resume else None)
 
     def poll(self, now_s: float | None = None) -> None:
@@ -84,6 +90,10 @@ class Watcher:
 
     def finish(self) -> None:
         """Reads to the end and publishes everything that was waiting for more."""
+        until_s = monotonic_s() + _FOLLOWS_S
+        # Left behind, its journal would keep the directory for a day, after each end in order of a livekit-agents worker.
+        while any(_is_to_follow(reader) for reader in self._readers.values()) and monotonic_s() < until_s:
+            time.sleep(_LOOK_S)
         while self._round(_FOREVER_S, final=True):
             pass
         for incident in self.incidents.settled(_FOREVER_S, final=True):
@@ -253,3 +263,10 @@ class Watcher:
         # When it ended nobody knows, if it had before anybody looked.
         t_s = last_s if now_s == _FOREVER_S or path in self._fresh else max(now_s, last_s)
         return Record(reader.process, sys.maxsize, t_s, JournalEnded(int(reader.writer_state() not in ("", ZOMBIE))))
+
+
+def _is_to_follow(reader: JournalReader) -> bool:
+    """Whether it is the journal of a forkserver that has outlived its worker."""
+    process = reader.process
+    is_there = process.role == "forkserver" and reader.alive() and reader.writer_state() not in ("", ZOMBIE)
+    return is_there and not os.path.exists(f"/proc/{process.ppid}")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from race_watch import metrics
-from race_watch.exporters import exchange, http, recent, server
+from race_watch.exporters import exchange, http, recent, server, worker_metrics
+from race_watch.hooks import default_registry
+from race_watch.journal.layout import METRICS_FILE
 
 pytestmark = pytest.mark.one_python
 
@@ -51,5 +53,7 @@ def test_page_on_http_has_the_bounds_that_are_in_force() -> None:
         f"every {http.RETRY_S:.0f} s",
         f"the last {recent.KEPT} incidents",
         f"1 to {recent.KEPT}; {recent.LIMIT} without",
+        f"(`{METRICS_FILE}`) every {worker_metrics.EVERY_S:.0f} s",
+        f"are shown for {default_registry.STALE_S:.0f} s",
     ):
         assert fact in " ".join(page.split()), fact

@@ -54,26 +54,6 @@ _FLEET = (
     ),
 )
 
-_INCIDENTS = (
-    Record(
-        "job_signature:race_watch_incidents:rate5m",
-        "sum by (<job>, category, verdict, signature) (rate(race_watch_incidents_total[5m]))",
-    ),
-    Record(
-        "job_version:race_watch_incidents:rate5m",
-        """
-        sum by (<job>, livekit, signature) (
-          sum by (<worker>, signature) (rate(race_watch_incidents_total{verdict!="benign"}[5m]))
-            * on (<worker>) group_left (livekit) instance:race_watch_livekit:info
-        )
-        """,
-    ),
-    Record(
-        "instance:race_watch_incidents:rate5m",
-        'sum by (<worker>) (rate(race_watch_incidents_total{verdict!="benign"}[5m]))',
-    ),
-)
-
 _ENDS = (
     Record(
         "job_reason:race_watch_process_ended:rate5m",
@@ -95,6 +75,26 @@ _ENDS = (
         "job:race_watch_sessions_active:sum1h",
         f"{total('job:race_watch_sessions:rate5m', '1h')} + min_over_time(job:race_watch_rooms:sum[1h])",
     ),
+)
+
+_INCIDENTS = (
+    Record(
+        "job_signature:race_watch_incidents:rate5m",
+        "sum by (<job>, category, verdict, signature) (rate(race_watch_incidents_total[5m]))",
+    ),
+    Record(
+        "job_version:race_watch_incidents:rate5m",
+        """
+        sum by (<job>, livekit, signature) (
+          sum by (<worker>, signature) (rate(race_watch_incidents_total{verdict!="benign"}[5m]))
+            * on (<worker>) group_left (livekit) instance:race_watch_livekit:info
+        )
+        """,
+    ),
+    Record(
+        "instance:race_watch_incidents:rate5m",
+        'sum by (<worker>) (rate(race_watch_incidents_total{verdict!="benign"}[5m]))',
+    ),
     Record(
         "job_signature:race_watch_incidents:ratio1h",
         f"""
@@ -104,6 +104,9 @@ _ENDS = (
     ),
 )
 
-GROUPS = tuple(
-    Group(name, rules, every_s=EVERY_S) for name, rules in (("fleet", _FLEET), ("incidents", _INCIDENTS), ("ends", _ENDS))
+GROUPS = (
+    Group("fleet", _FLEET, every_s=EVERY_S),
+    # One group, and ends first: a crash's alert is there before the one that it keeps quiet. Two groups are evaluated up to a
+    # minute apart, which is longer than Alertmanager waits.
+    Group("incidents", (*_ENDS, *_INCIDENTS), every_s=EVERY_S),
 )

@@ -9,6 +9,9 @@ import sys
 import click
 
 from race_watch.launch import bootstrap_dir, environment, switched_off
+from race_watch.settings import from_env
+from race_watch.stderr import LEFT_ALONE
+from race_watch.stderr.source import why_left_alone
 
 _PROBE = """
 import sys
@@ -42,6 +45,8 @@ def doctor(python: tuple[str, ...]) -> None:
     state, version, shadow = told[-3:]
     if state == "attached":
         click.echo(f"attached: Python {version} loads race_watch from {bootstrap_dir()}")
+        why = why_left_alone(from_env().stderr)
+        click.echo("stderr, as it is here: " + (f"{LEFT_ALONE}{why}" if why else "panic texts on it are seen"))
         return
     raise click.ClickException(f"not attached: {_reason(command, version, shadow)}")
 

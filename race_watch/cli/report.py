@@ -25,7 +25,7 @@ def report(run_dir: str, as_json: bool) -> None:
     found: dict[str, Incident] = {}
     watcher = Watcher(run_dir, lambda incident, again: found.update({incident.id: incident}), warn, keep=True)
     watcher.finish()
-    if not watcher.totals.attached:
+    if not watcher.totals.attached and not watcher.totals.measured:
         raise click.ClickException(f"no journals in {run_dir}; they are kept there with `race-watch run --keep`")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names are anybody's, the terminal's encoding may not have them.
@@ -33,5 +33,5 @@ def report(run_dir: str, as_json: bool) -> None:
     for incident in found.values():
         click.echo(json.dumps(incident.as_dict()) if as_json else text.line(incident))
     if not as_json:
-        notes = [*text.losses(watcher.totals.lost), *text.attachment(watcher.totals.attached)]
+        notes = [*text.losses(watcher.totals.lost), *text.attachment(watcher.totals.attached, watcher.totals.measured)]
         click.echo(text.summary(list(watcher.incidents.groups.values()), notes))

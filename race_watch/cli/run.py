@@ -22,9 +22,18 @@ from race_watch.supervisor import CommandError, leave, spawn
 @with_outputs
 @click.option("--run-dir", metavar="DIR", help="Directory of the journals [a new private one].")
 @click.option("--keep", is_flag=True, help="Keep the journals, for `race-watch report DIR`.")
+@click.option("--also-default-registry", is_flag=True, help="Show the metrics in the worker's own /metrics too.")
 @click.option("--no-stderr", is_flag=True, help="Leave the command's stderr alone: panic texts on it are not seen.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(command: tuple[str, ...], quiet: bool, run_dir: str | None, keep: bool, no_stderr: bool, **outputs: Any) -> None:
+def run(
+    command: tuple[str, ...],
+    quiet: bool,
+    run_dir: str | None,
+    keep: bool,
+    also_default_registry: bool,
+    no_stderr: bool,
+    **outputs: Any,
+) -> None:
     """Run COMMAND and watch it: race-watch run -- python agent.py start
 
     Signals, stdin, the terminal and the exit status pass through. Incidents go to stderr, one line each, and to
@@ -41,8 +50,9 @@ def run(command: tuple[str, ...], quiet: bool, run_dir: str | None, keep: bool, 
         warn(problems[-1] + "; running unwatched")
         _become(command)
     stderr = open_stderr(made, settings.stderr)
+    asked = {"RACE_WATCH_ALSO_DEFAULT_REGISTRY": "1"} if also_default_registry else {}
     try:
-        child = spawn(command, environment(os.environ, made), stderr.fd)
+        child = spawn(command, environment({**os.environ, **asked}, made), stderr.fd)
     except CommandError as error:
         if made != settings.run_dir:
             directory.remove(made)
@@ -50,7 +60,8 @@ def run(command: tuple[str, ...], quiet: bool, run_dir: str | None, keep: bool, 
         sys.exit(error.status)
     finally:
         stderr.handed_over()
-    watcher = WatcherThread(made, settings, (*settings.problems, *problems), keep=keep)
+    told = (*settings.problems, *problems)
+    watcher = WatcherThread(made, settings, told, keep=keep, stderr=stderr.mode, command=child.pid)
     watcher.start()
     ended = child.wait(
         lambda: stderr.poll(watcher.state),

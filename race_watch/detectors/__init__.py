@@ -11,6 +11,7 @@ from typing import Protocol
 from race_watch.detectors import (
     callback_error,
     growth,
+    growth_outside,
     lost_event,
     orphan_task,
     process_end,
@@ -42,6 +43,7 @@ MODULES = (
     task_exception_lost,
     task_destroyed,
     lost_event,
+    growth_outside,
     growth,
 )
 
@@ -58,5 +60,6 @@ def build() -> list[Detector]:
         task_exception_lost.TaskExceptionLost(),
         task_destroyed.TaskDestroyed(),
         lost_event.LostEvent(),
+        growth_outside.GrowthOutside(),
         growth.Growth(),
     ]

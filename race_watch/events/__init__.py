@@ -36,6 +36,7 @@ from race_watch.events.processes import (
 from race_watch.events.resources import (
     DescriptorsClassified,
     HandleHeld,
+    ProcessMeasured,
     ResourcesSampled,
 )
 from race_watch.events.rooms import (
@@ -74,6 +75,7 @@ __all__ = [
     "MemoryKilled",
     "ProblemStated",
     "ProcessExiting",
+    "ProcessMeasured",
     "RequestSent",
     "ResourcesSampled",
     "RoomConnected",
@@ -119,6 +121,7 @@ EVENTS: tuple[type[Event], ...] = (
     StderrTold,
     DescriptorsClassified,
     HandleHeld,
+    ProcessMeasured,
 )
 for _code, _event in enumerate(EVENTS, start=1):
     _event.code = _code

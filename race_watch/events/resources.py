@@ -51,3 +51,23 @@ class HandleHeld(Event):
 
     kind: str
     chain: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMeasured(Event):
+    """A process below the watcher that nothing watches from inside; -1 where it cannot be told.
+
+    `born_s` is when it started, in seconds since 1970: pids repeat. `program` is the name of its executable's file. `kinds` are
+    its descriptors as `kind=count`, empty unless they were looked at. `children` are the processes that it has started and that
+    live. `threads` is 0 in the last one: it has ended, has a journal of its own by now, or is one too many.
+    """
+
+    pid: int
+    born_s: int
+    program: str
+    open_fds: int
+    fd_limit: int
+    kinds: tuple[str, ...]
+    threads: int
+    rss_bytes: int
+    children: int

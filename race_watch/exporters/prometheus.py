@@ -1,14 +1,10 @@
-"""Prometheus: an own registry, text or OpenMetrics by negotiation, exemplars in the latter.
-
-The host's registry is left alone unless it is asked for.
-"""
+"""Prometheus: an own registry, text or OpenMetrics by negotiation, exemplars in the latter."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import REGISTRY, CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -17,13 +13,11 @@ from race_watch.exporters.exchange import Request, Response
 from race_watch.guard import Guard
 from race_watch.totals import Totals, Trace
 
-_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-
 
 class SnapshotCollector(Collector):
     """Turns the watcher's latest snapshot into metric families, `_created` series left out.
 
-    Collected in the thread of whoever scrapes, and in the host's registry too: what fails in here leaves families out.
+    Collected in the thread of whoever scrapes: what fails in here leaves families out.
     """
 
     def __init__(self, totals: Totals) -> None:
@@ -90,40 +84,3 @@ def page(totals: Totals) -> Callable[[Request], Response]:
             return call({**environ, "HTTP_ACCEPT": ""})
 
     return answer
-
-
-class DefaultRegistry:
-    """The same collector in prometheus_client's own registry, where livekit-agents' /metrics shows it.
-
-    Only where the watcher is a thread of the worker. In multiprocess mode that registry is not what /metrics shows, and every
-    process would bring the same numbers: then it is left alone.
-    """
-
-    def __init__(self, totals: Totals, warn: Callable[[str], None]) -> None:
-        self._collector = SnapshotCollector(totals)
-        self._warn = warn
-        self._registered = False
-        if self._multiprocess():
-            return
-        try:
-            REGISTRY.register(self._collector)
-            self._registered = True
-        except ValueError:
-            warn("not in the default registry: another copy of race_watch in this process is")
-
-    def check(self) -> None:
-        """Leaves when multiprocess mode has been switched on since: livekit-agents does so when its worker is made."""
-        if self._registered and self._multiprocess():
-            self.leave()
-
-    def leave(self) -> None:
-        """Takes the collector out again."""
-        if self._registered:
-            self._registered = False
-            REGISTRY.unregister(self._collector)
-
-    def _multiprocess(self) -> bool:
-        found = _MULTIPROCESS in os.environ or _MULTIPROCESS.lower() in os.environ
-        if found:
-            self._warn(f"not in the default registry: {_MULTIPROCESS} is set, and multiprocess mode shows no collectors")
-        return found

@@ -8,7 +8,9 @@ from typing import Any
 
 from race_watch import __version__, metrics
 from race_watch.clock import WALL_NS, monotonic_s
+from race_watch.detectors.growth_outside import Measured
 from race_watch.fleet import HOOKS, Fleet, ProcessFacts
+from race_watch.stderr import NOT_HERE
 from race_watch.totals import Totals
 
 # A view is made anew at most this often: it costs 10 us a process.
@@ -55,15 +57,19 @@ class View:
 class Status:
     """`look` is the watcher's thread's, the rest that of requests.
 
+    Args:
+        stderr: How the worker's stderr is seen, in words.
+
     Attributes:
         gave_up: The watcher has failed too often and stands still.
         failures: What failed in the watcher and its exporters, latest last; the process runs on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stderr: str = NOT_HERE) -> None:
         self.gave_up = False
         self.failures: tuple[str, ...] = ()
         self._began_s = self._polled_s = monotonic_s()
+        self._stderr = stderr
         self._growth = Growth()
         self._view = View(state={"rooms": [], "growth": {"names": Growth.names, "points": []}})
 
@@ -101,6 +107,7 @@ class Status:
             "version": __version__,
             "uptime_s": round(now_s - self._began_s, 1),
             "last_poll_s_ago": round(idle_s, 2),
+            "stderr": self._stderr,
             **view.health,
         }
         return (503 if self.gave_up else 200), said
@@ -111,6 +118,7 @@ class Status:
 
 
 def _health(fleet: Fleet, live: list[ProcessFacts], totals: Totals) -> dict[str, Any]:
+    outside = totals.outside
     return {
         "lag_s": round(totals.own.lag_s, 3),
         "cpu_s": round(totals.own.cpu_s, 3),
@@ -122,6 +130,7 @@ def _health(fleet: Fleet, live: list[ProcessFacts], totals: Totals) -> dict[str,
         },
         "live": len(live),
         "processes": [_process(fleet, facts) for facts in live[:PROCESSES_SHOWN]],
+        "measured": [_measured(one) for one in outside.live({facts.process.pid for facts in live})] if outside else [],
     }
 
 
@@ -140,6 +149,22 @@ def _process(fleet: Fleet, facts: ProcessFacts) -> dict[str, Any]:
             # Installed when the module they are for is imported.
             "waiting": sorted(set(HOOKS) - installed - off.keys()),
         },
+    }
+
+
+def _measured(measured: Measured) -> dict[str, Any]:
+    latest = measured.latest
+    counts = {
+        "open_fds": latest.open_fds,
+        "fd_limit": latest.fd_limit,
+        "threads": latest.threads,
+        "rss_bytes": latest.rss_bytes,
+    }
+    return {
+        "pid": latest.pid,
+        "program": latest.program,
+        **{name: count if count >= 0 else None for name, count in counts.items()},
+        "grows_per_hour": {resource.name: round(slope.value, 2) for resource, slope in measured.slopes.items()},
     }
 
 

@@ -8,6 +8,7 @@ import click
 from packaging.version import InvalidVersion, Version
 
 from race_watch.incidents import UNCLASSIFIED, Group, Incident
+from race_watch.stderr import LEFT_ALONE
 
 PREFIX = "race-watch:"
 _COLOURS = {"sdk": "red", "native": "red", "app": "yellow", "benign": "green", "unknown": "cyan"}
@@ -106,10 +107,19 @@ def losses(lost: Mapping[str, int]) -> list[str]:
     return [f"journal records lost: {told}"] if told else []
 
 
-def attachment(attached: int) -> list[str]:
-    """How many processes were watched; absence must be visible."""
-    if attached:
-        return [f"{attached} process{'es' if attached > 1 else ''} watched"]
-    return [
-        "no process attached: none imported livekit or ran an event loop, or the bootstrap was shadowed (race-watch doctor)"
-    ]
+def unread(stderr: str, ended: Mapping[str, int]) -> list[str]:
+    """A line where a process ended as those do that print why, and nobody looked at the worker's stderr (its mode)."""
+    crashed = any(ended.get(reason) for reason in ("native_abort", "ffi_panic", "unknown"))
+    return [f"panic texts were not looked for: stderr was {stderr}"] if crashed and stderr.startswith(LEFT_ALONE) else []
+
+
+def attachment(attached: int, measured: int = 0) -> list[str]:
+    """How many processes were watched, and how many only measured from outside; absence must be visible."""
+    lines = [f"{attached} process{'es' if attached > 1 else ''} watched"]
+    if not attached:
+        lines = [
+            "no process attached: none imported livekit or ran an event loop, or the bootstrap was shadowed (race-watch doctor)"
+        ]
+    if measured:
+        lines.append(f"{measured} process{'es' if measured > 1 else ''} measured from outside: descriptors, threads, memory")
+    return lines

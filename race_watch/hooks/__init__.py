@@ -11,6 +11,7 @@ from race_watch.hooks import (
     asyncio_tasks,
     children,
     counting,
+    default_registry,
     ffi_handles,
     ffi_panics,
     ffi_requests,
@@ -33,4 +34,5 @@ HOOKS = (
     ffi_requests,
     room_calls,
     room_events,
+    default_registry,
 )

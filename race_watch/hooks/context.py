@@ -35,6 +35,7 @@ class Context:
 
     Attributes:
         pid: Renewed after a fork.
+        run_dir: Where the journal is.
         when_loop_born: Called, in the thread that made it, for each new event loop.
         when_forked: Called once in a fork's child; lets go of what is its parent's.
         end_stated_by: The process that has stated its end; a fork's child finds its parent's pid here.
@@ -49,6 +50,7 @@ class Context:
     counting: Counting
     reporting: Reporting = field(default_factory=Reporting)
     pid: int = field(default_factory=os.getpid)
+    run_dir: str = ""
     when_loop_born: Callable[[], None] | None = None
     when_forked: Callable[[], None] | None = None
     end_stated_by: int = 0

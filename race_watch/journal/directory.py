@@ -12,13 +12,13 @@ import stat
 import time
 from collections.abc import Iterable
 
-from race_watch.journal.layout import PROGRESS_FILE, SUFFIX, UNFINISHED
+from race_watch.journal.layout import METRICS_FILE, PROGRESS_FILE, SUFFIX, UNFINISHED
 
 PREFIX = "race-watch-"
 KEY_FILE = "key"
 KEY_BYTES = 16
 # What may stand in the directory beside the journals.
-_OURS = frozenset((KEY_FILE, PROGRESS_FILE, PROGRESS_FILE + UNFINISHED))
+_OURS = frozenset((KEY_FILE, PROGRESS_FILE, PROGRESS_FILE + UNFINISHED, METRICS_FILE, METRICS_FILE + UNFINISHED))
 _SHM = "/dev/shm"
 # A container's /dev/shm is 64 MiB unless somebody raised it: too small for 50 jobs, and it is charged to their memory.
 _SHM_FREE_BYTES = 512 * 1024 * 1024

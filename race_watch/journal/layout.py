@@ -20,6 +20,8 @@ SUFFIX = ".rwj"
 UNFINISHED = ".new"
 # Beside the journals: what the watchers have told already.
 PROGRESS_FILE = "progress"
+# And the metrics, for a worker that shows them among its own.
+METRICS_FILE = "metrics.json"
 
 # magic, version, slot bytes, slot count, pid, parent pid, identity length, boot id, start ticks, nonce, wall ns, monotonic ns
 HEADER = struct.Struct("<8sHHIIII16sQ8sqq")

@@ -8,6 +8,7 @@ import stat
 import sys
 from typing import Protocol
 
+from race_watch.stderr import LEFT_ALONE
 from race_watch.stderr.file import FileBeside
 from race_watch.stderr.lines import State
 
@@ -43,7 +44,7 @@ class LeftAlone:
     fd: int | None = None
 
     def __init__(self, why: str) -> None:
-        self.mode = f"left alone: {why}"
+        self.mode = LEFT_ALONE + why
 
     def handed_over(self) -> None: ...
     def poll(self, state: State) -> None: ...
@@ -57,18 +58,12 @@ def open_stderr(run_dir: str, setting: str = "auto") -> WorkerStderr:
         run_dir: Where the relay states what it finds.
         setting: `auto` or `off`.
     """
-    if setting == "off":
-        return LeftAlone("switched off")
+    why = why_left_alone(setting)
+    if why:
+        return LeftAlone(why)
     try:
-        found = os.fstat(STDERR)
-    except OSError:
-        return LeftAlone("it is closed")
-    try:
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(os.fstat(STDERR).st_mode):
             return FileBeside(STDERR)
-        why = _why_not_relayed(found)
-        if why:
-            return LeftAlone(why)
         from race_watch.stderr.relay import Relay
 
         return Relay(run_dir, STDERR)
@@ -76,6 +71,20 @@ def open_stderr(run_dir: str, setting: str = "auto") -> WorkerStderr:
         return LeftAlone("this Python was built without ctypes")
     except OSError as error:
         return LeftAlone(error.strerror or str(error))
+
+
+def why_left_alone(setting: str = "auto") -> str:
+    """Why a worker that is started with the stderr of this process keeps it unseen; empty where it need not."""
+    if setting == "off":
+        return "switched off"
+    try:
+        found = os.fstat(STDERR)
+    except OSError:
+        return "it is closed"
+    try:
+        return "" if stat.S_ISREG(found.st_mode) else _why_not_relayed(found)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _why_not_relayed(found: os.stat_result) -> str:

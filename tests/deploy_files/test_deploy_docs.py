@@ -28,7 +28,9 @@ SAID = [
     "no journal in ",
     "the oldest journals of ended processes were removed to make room ",
     "is not installed here; ",
-    "not in the default registry: ",
+    "cannot be left in its run directory: ",
+    "panic texts were not looked for: stderr was ",
+    "stderr, as it is here: ",
 ]
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

@@ -26,7 +26,28 @@ def doctor(*command: str, **more: str) -> subprocess.CompletedProcess[str]:
 def test_python_that_would_be_watched_is_attached() -> None:
     told = doctor()
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout == f"attached: Python {sys.version.split()[0]} loads race_watch from {BOOTSTRAP}\n"
+    attached, stderr = told.stdout.splitlines()
+    assert attached == f"attached: Python {sys.version.split()[0]} loads race_watch from {BOOTSTRAP}"
+    assert stderr == "stderr, as it is here: panic texts on it are seen"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "variables", "told"),
+    [
+        ("2>file", {}, "panic texts on it are seen"),
+        ("2>/dev/null", {}, "left alone: a device"),
+        ("2>&1", {}, "left alone: the same pipe as stdout"),
+        ("2>&-", {}, "left alone: it is closed"),
+        ("2>file", {"RACE_WATCH_STDERR": "off"}, "left alone: switched off"),
+    ],
+)
+def test_how_a_worker_with_this_stderr_is_seen_is_told(
+    tmp_path: Path, redirection: str, variables: dict[str, str], told: str
+) -> None:
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "race_watch", "doctor"]
+    ended = run(command, bare_environment(**variables), cwd=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == f"stderr, as it is here: {told}"
 
 
 def test_sitecustomize_after_ours_is_no_obstacle(tmp_path: Path) -> None:

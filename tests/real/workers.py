@@ -50,15 +50,17 @@ class Job:
 
 
 class AgentsWorker:
-    """Context manager: `agents_worker.py start`, registered; `prefix` is the command that it runs under."""
+    """Context manager: `SCRIPT start`, registered; `prefix` is the command that it runs under."""
 
-    def __init__(self, server: LiveKitServer, python: Path, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, server: LiveKitServer, python: Path, prefix: Sequence[str] = (), script: Path = LAB / "agents_worker.py"
+    ) -> None:
         self._server = server
         self._python = python
         own = {name: value for name, value in os.environ.items() if not FOREIGN_VARIABLE.match(name)}
         self._caller_env = {**own, "PYTHONUNBUFFERED": "1"}
         keys = {"LIVEKIT_URL": server.url, "LIVEKIT_API_KEY": server.api_key, "LIVEKIT_API_SECRET": server.api_secret}
-        command = [*prefix, str(python), str(LAB / "agents_worker.py"), "start"]
+        command = [*prefix, str(python), str(script), "start"]
         self.process = LineProcess(command, {**self._caller_env, **keys})
 
     def __enter__(self) -> AgentsWorker:

@@ -24,7 +24,7 @@ import pytest
 from commands import LOSES_A_TASK, PATIENCE_S, RACE_WATCH, ROOT, Place
 from prometheus_client.parser import text_string_to_metric_families
 
-from race_watch import __version__
+from race_watch import __version__, metrics
 from race_watch.lab.background import background_sfu
 from race_watch.lab.runner import SCENARIOS
 from race_watch.lab.wheels import environment
@@ -236,9 +236,10 @@ def test_failed_incident_file_is_counted_and_told_in_health(place: Place) -> Non
     assert process.returncode == 0
 
 
-# The worker's own registry
+# The worker's own /metrics
 
-# livekit-agents' own server of /metrics, in a process with the bootstrap; says what it serves, before and after an undo.
+# livekit-agents' own server of /metrics; says what it serves when the watcher's numbers are there or the time is up, and then
+# once more after an undo.
 _AGENTS_METRICS = """
 import asyncio, os, sys, time, urllib.request
 from livekit import rtc
@@ -265,62 +266,78 @@ async def main():
 
 asyncio.run(main())
 """
+SHOWN_S = 25.0
+
+
+class Agents:
+    """Runs the above where livekit-agents is, by a route, and with what the watcher needs beside it."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._python = str(environment([AGENTS]))
+        self._beside = place.home / "beside"
+        self._beside.mkdir()
+        (self._beside / "packaging").symlink_to(Path(packaging.__file__).parent)
+
+    def run(self, patience_s: float, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = ("run", "--metrics-port", "0", *options, "--", self._python, "-c", _AGENTS_METRICS, str(patience_s))
+        return self._place.race_watch(*command, **variables)
+
+    def bootstrap(self, patience_s: float, **variables: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join((self._place.race_watch("bootstrap").stdout.strip(), str(self._beside)))
+        own = {"PYTHONPATH": path, "RACE_WATCH_METRICS_PORT": "0", **variables}
+        return self._place.call(self._python, "-c", _AGENTS_METRICS, str(patience_s), **own)
 
 
 @pytest.fixture
-def agents(place: Place) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the above where livekit-agents is, and what the watcher needs beside it."""
-    python = environment([AGENTS])
-    beside = place.home / "beside"
-    beside.mkdir()
-    (beside / "packaging").symlink_to(Path(packaging.__file__).parent)
-    folder = place.race_watch("bootstrap").stdout.strip()
+def agents(place: Place) -> Agents:
+    return Agents(place)
 
-    def run(patience_s: float, **variables: str) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join((folder, str(beside)))
-        return place.call(
-            str(python), "-c", _AGENTS_METRICS, str(patience_s), PYTHONPATH=path, RACE_WATCH_METRICS_PORT="0", **variables
-        )
 
-    return run
+ROUTES: dict[str, Callable[[Agents, float], subprocess.CompletedProcess[str]]] = {
+    "option of run": lambda agents, s: agents.run(s, "--also-default-registry"),
+    "variable of run": lambda agents, s: agents.run(s, RACE_WATCH_ALSO_DEFAULT_REGISTRY="1"),
+    "bootstrap": lambda agents, s: agents.bootstrap(s, RACE_WATCH_ALSO_DEFAULT_REGISTRY="1"),
+}
 
 
 @pytest.mark.wheels
 @pytest.mark.one_python
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
 def test_livekit_agents_shows_our_metrics_where_that_was_asked_for_and_not_after_the_undo(
-    agents: Callable[..., subprocess.CompletedProcess[str]],
+    agents: Agents, route: Callable[[Agents, float], subprocess.CompletedProcess[str]]
 ) -> None:
-    done = agents(20, RACE_WATCH_ALSO_DEFAULT_REGISTRY="1")
+    done = route(agents, SHOWN_S)
     assert done.returncode == 0, done.stderr
     shown, after = done.stdout.split("== after the undo")
-    families = {family.name for family in text_string_to_metric_families(shown)}
-    assert {"race_watch_incidents", "race_watch_build_info", "lk_agents_active_job_count"} <= families
+    families = [family.name for family in text_string_to_metric_families(shown)]
+    assert len(families) == len(set(families))
+    assert {metric.name for metric in metrics.CATALOGUE} <= set(families)
+    assert {"lk_agents_active_job_count", "process_cpu_seconds"} <= set(families)
     assert 'livekit_agents="1.8.9"' in shown
     assert "race_watch_" not in after
     assert "lk_agents_active_job_count" in after
-    assert "not in the default registry" not in done.stderr
 
 
 @pytest.mark.wheels
 @pytest.mark.one_python
-@pytest.mark.parametrize(
-    ("variables", "told"),
-    [
-        pytest.param({}, 0, id="not asked for"),
-        pytest.param({"RACE_WATCH_ALSO_DEFAULT_REGISTRY": "1", "PROMETHEUS_MULTIPROC_DIR": "{home}"}, 1, id="multiprocess"),
-    ],
-)
-def test_livekit_agents_metrics_are_its_own_otherwise(
-    place: Place, agents: Callable[..., subprocess.CompletedProcess[str]], variables: dict[str, str], told: int
+def test_livekit_agents_shows_our_metrics_in_multiprocess_mode(place: Place, agents: Agents) -> None:
+    done = agents.run(SHOWN_S, "--also-default-registry", PROMETHEUS_MULTIPROC_DIR=str(place.home))
+    assert done.returncode == 0, done.stderr
+    shown, after = done.stdout.split("== after the undo")
+    assert {metric.name for metric in metrics.CATALOGUE} <= {family.name for family in text_string_to_metric_families(shown)}
+    assert "process_cpu_seconds" not in shown, "it is not the default registry that is served"
+    assert "race_watch_" not in after
+
+
+@pytest.mark.wheels
+@pytest.mark.one_python
+@pytest.mark.parametrize("route", [lambda agents: agents.run(1), lambda agents: agents.bootstrap(1)], ids=["run", "bootstrap"])
+def test_livekit_agents_metrics_are_its_own_where_nobody_asked(
+    agents: Agents, route: Callable[[Agents], subprocess.CompletedProcess[str]]
 ) -> None:
-    done = agents(1, **{name: value.format(home=place.home) for name, value in variables.items()})
+    done = route(agents)
     assert done.returncode == 0, done.stderr
     assert "metrics at" in done.stderr
+    assert "lk_agents_active_job_count" in done.stdout
     assert "race_watch_" not in done.stdout
-    assert done.stderr.count("not in the default registry: PROMETHEUS_MULTIPROC_DIR is set") == told
-
-
-def test_default_registry_is_out_of_reach_of_run_and_that_is_told(place: Place) -> None:
-    done = place.run(script=LOSES_A_TASK, RACE_WATCH_ALSO_DEFAULT_REGISTRY="1")
-    assert done.stdout == "worker done\n"
-    assert done.stderr.count("not in the default registry: that is the worker's, and this watcher is beside it") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -484,6 +486,38 @@ def test_socket_and_terminal_are_left_alone(place: Place) -> None:
         assert done.stdout == b"left alone: a socket\n"
     with terminal(python(MODE, ".")) as opened:
         opened.expect("left alone: a terminal\r\n")
+
+
+ABORTS = "import asyncio, os; asyncio.new_event_loop().close(); input(); os.abort()"
+NOT_LOOKED_FOR = "  panic texts were not looked for: stderr was left alone: "
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "told"),
+    [
+        pytest.param(["--no-stderr"], ABORTS, [f"{NOT_LOOKED_FOR}switched off"], id="left alone"),
+        pytest.param([], ABORTS, [], id="looked at"),
+        pytest.param(["--no-stderr"], ABORTS.replace("os.abort()", "os._exit(3)"), [], id="no crash"),
+        pytest.param(["--no-stderr", "--quiet"], ABORTS, [], id="quiet"),
+    ],
+)
+def test_summary_says_why_the_panic_text_of_a_crash_is_missing(
+    place: Place, options: list[str], script: str, told: list[str]
+) -> None:
+    done = place.run(*options, script=script, stdin="\n")
+    assert [line for line in done.stderr.splitlines() if "panic texts" in line] == told
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"), [([], "a pipe, by way of a relay"), (["--no-stderr"], "left alone: switched off")]
+)
+def test_health_says_how_stderr_is_seen(place: Place, options: list[str], mode: str) -> None:
+    with place.start(*RUN, *options, "--", *python("input()")) as process:
+        assert process.stderr is not None
+        url = process.stderr.readline().split()[-1].replace("/metrics", "/healthz")
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            assert json.load(answer)["stderr"] == mode
+        process.communicate("\n", timeout=PATIENCE_S)
 
 
 # What it tells of

@@ -91,6 +91,7 @@ def test_health_of_a_watcher_without_processes_is_ok(served: Serving) -> None:
     assert (said["attached"], said["live"], said["missing"], said["processes"]) == (0, 0, 0, [])
     assert said["uptime_s"] >= 0
     assert said["lag_s"] == 0
+    assert said["stderr"] == "left alone: only `race-watch run` sees it"
     assert set(said["journal"]["lost"]) == {"overwritten", "torn", "malformed", "cut"}
 
 

@@ -9,12 +9,14 @@ import pytest
 from facts import DISPATCH, MAIN, judge, process, record, seen
 
 from race_watch import events, incidents
+from race_watch.detectors.deaths import REASONS
 from race_watch.exporters import text
 from race_watch.findings import Finding
 from race_watch.fleet import Fleet
 from race_watch.incidents import RECORDS_PER_MINUTE, SETTLE_S, Incident, Incidents
 from race_watch.records import Process
 from race_watch.spans import SpanIds, incident_span
+from race_watch.stderr import NOT_HERE
 
 CONTRACT = [
     "id",
@@ -389,6 +391,17 @@ def test_absence_and_losses_are_said() -> None:
     assert text.attachment(2) == ["2 processes watched"]
     assert text.losses({"torn": 0}) == []
     assert text.losses({"torn": 2, "overwritten": 1}) == ["journal records lost: 1 overwritten, 2 torn"]
+
+
+@pytest.mark.parametrize("reason", ["native_abort", "ffi_panic", "unknown"])
+def test_stderr_that_nobody_looked_at_is_said_after_an_end_that_may_have_told_why(reason: str) -> None:
+    assert text.unread("left alone: a socket", {"clean": 2, reason: 1}) == [
+        "panic texts were not looked for: stderr was left alone: a socket"
+    ]
+    assert text.unread(NOT_HERE, {reason: 1})
+    assert text.unread("a pipe, by way of a relay", {reason: 1}) == []
+    assert text.unread("left alone: a socket", {"clean": 1, "killed": 2, "exception": 3, reason: 0}) == []
+    assert reason in REASONS
 
 
 def test_incident_has_the_applications_span_where_it_gets_none_of_its_own() -> None:

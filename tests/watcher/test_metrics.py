@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from race_watch import __version__, detectors, events, hooks, metrics
 from race_watch.findings import CATEGORIES, VERDICTS, Finding, component
 from race_watch.fleet import HOOKS, Fleet
+from race_watch.growth.attribution import HOUR
 from race_watch.growth.reading import RESOURCES, UNITS
 from race_watch.hooks import descriptor_kinds, ffi_handles, threads
 from race_watch.incidents import UNCLASSIFIED, Incidents
@@ -57,7 +58,7 @@ def test_metric_has_a_good_name_a_help_and_closed_labels(metric: metrics.Metric)
         "signature": {UNCLASSIFIED, *(signature.id for signature in SIGNATURES)},
         "kind": {*metrics.FD_KINDS, *ffi_handles.KINDS, *metrics.THREAD_KINDS},
         "resource": {resource.name for resource in RESOURCES},
-        "unit": {unit.name for unit in UNITS},
+        "unit": {*(unit.name for unit in UNITS), HOUR},
         "outcome": {"ok", "failed"},
     }
     for labels in metric.sets:
@@ -73,8 +74,8 @@ def test_kinds_are_those_that_the_host_half_counts() -> None:
     assert {resource.name for resource in RESOURCES} == set(metrics.GROWN)
 
 
-def test_the_watcher_knows_every_hook() -> None:
-    assert set(HOOKS) == {hook.NAME for hook in hooks.HOOKS}
+def test_the_watcher_knows_every_hook_that_waits_for_no_setting() -> None:
+    assert {*HOOKS, hooks.default_registry.NAME} == {hook.NAME for hook in hooks.HOOKS}
 
 
 def test_every_label_set_is_there_at_0_before_anything_has_happened() -> None:

@@ -1,4 +1,4 @@
-"""/metrics as a scraper sees it: over HTTP, in both formats, and in the registry of the host where that was asked for."""
+"""/metrics as a scraper sees it: over HTTP, in both formats."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import REGISTRY
 from serving import Reply, Serving, incident, read_to_end, serving
 
 from race_watch import metrics
-from race_watch.exporters.prometheus import DefaultRegistry, SnapshotCollector
+from race_watch.exporters.prometheus import SnapshotCollector
 from race_watch.totals import Totals
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -180,7 +179,7 @@ def test_ids_that_are_none_make_no_exemplar(served: Serving, ids: dict[str, str 
 
 def test_registry_of_the_host_is_left_alone(served: Serving) -> None:
     scrape(served)
-    assert not ours(generate_latest(REGISTRY).decode())
+    assert b"race_watch_" not in generate_latest()
 
 
 # promtool
@@ -236,71 +235,7 @@ def test_prometheus_reads_openmetrics_with_its_exemplars(served: Serving, tmp_pa
     assert str(len(series)) in listed.stdout.split(), listed.stdout
 
 
-# The worker's own registry
-
-
-@pytest.fixture
-def multiprocess_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-
-
-def ours(body: str) -> list[str]:
-    return [line for line in body.splitlines() if line.startswith("race_watch_")]
-
-
-@pytest.mark.usefixtures("multiprocess_off")
-def test_default_registry_has_what_our_port_has_while_we_are_in_it(served: Serving) -> None:
-    warned: list[str] = []
-    entered = DefaultRegistry(served.totals, warned.append)
-    try:
-        assert ours(generate_latest(REGISTRY).decode()) == ours(scrape(served).text)
-        entered.check()
-        assert ours(generate_latest(REGISTRY).decode())
-    finally:
-        entered.leave()
-    assert ours(generate_latest(REGISTRY).decode()) == []
-    entered.leave()
-    assert warned == []
-
-
-@pytest.mark.usefixtures("multiprocess_off")
-def test_default_registry_is_entered_once_however_many_ask() -> None:
-    totals, warned = Totals(), list[str]()
-    first = DefaultRegistry(totals, warned.append)
-    second = DefaultRegistry(Totals(), warned.append)
-    try:
-        assert warned == ["not in the default registry: another copy of race_watch in this process is"]
-        names = [line.split(" ")[2] for line in generate_latest(REGISTRY).decode().splitlines() if line.startswith("# TYPE")]
-        assert len(names) == len(set(names))
-        second.leave()
-        assert ours(generate_latest(REGISTRY).decode()), "the second has nothing to take out"
-    finally:
-        first.leave()
-    third = DefaultRegistry(totals, warned.append)
-    third.leave()
-    assert len(warned) == 1
-
-
-@pytest.mark.usefixtures("multiprocess_off")
-def test_default_registry_is_left_when_multiprocess_mode_comes_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    warned: list[str] = []
-    entered = DefaultRegistry(Totals(), warned.append)
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    for _ in range(3):
-        entered.check()
-    assert warned == ["not in the default registry: PROMETHEUS_MULTIPROC_DIR is set, and multiprocess mode shows no collectors"]
-    assert ours(generate_latest(REGISTRY).decode()) == []
-
-
-def test_default_registry_is_not_entered_in_multiprocess_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    warned: list[str] = []
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    DefaultRegistry(Totals(), warned.append).leave()
-    assert len(warned) == 1
-    assert ours(generate_latest(REGISTRY).decode()) == []
-
-
-def test_failure_of_ours_costs_our_families_and_not_the_scrape_of_the_host() -> None:
+def test_failure_of_ours_costs_our_families_and_not_the_scrape() -> None:
     totals = Totals()
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(totals))

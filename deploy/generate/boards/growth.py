@@ -89,9 +89,13 @@ def _held(s: Selectors) -> list[Panel]:
         ),
         "Descriptors, by kind": (
             "race_watch_open_fds",
-            "Open file descriptors of the processes in a room; unknown is what has come since the last close look.",
+            "Open file descriptors of the processes in a room, and of those measured from outside; unknown is what has come "
+            "since the last close look.",
         ),
-        "Threads, by kind": ("race_watch_threads", "Threads of the processes in a room, by whose they are."),
+        "Threads, by kind": (
+            "race_watch_threads",
+            "Threads of those processes, by whose they are; unknown are those of processes measured from outside.",
+        ),
     }
     return [
         *(
@@ -103,6 +107,7 @@ def _held(s: Selectors) -> list[Panel]:
             "Queues that the SDK hands every native event to: a few for each room and stream that lives.",
             [Query(f"sum by (instance) ({s.raw('race_watch_ffi_subscriptions')})", "{{instance}}")],
             Look("none"),
+            width=8,
         ),
         graph(
             "Limit of descriptors",
@@ -112,5 +117,13 @@ def _held(s: Selectors) -> list[Panel]:
                 Query(f"sum by (instance) ({s.raw('race_watch_open_fds')})", "{{instance}}: open in all"),
             ],
             Look("none"),
+            width=8,
+        ),
+        graph(
+            "Memory, measured from outside",
+            "Resident memory of processes that race_watch is not in: those of a Node worker, say.",
+            [Query(f"sum by (instance) ({s.raw('race_watch_measured_resident_memory_bytes')})", "{{instance}}")],
+            Look("bytes"),
+            width=8,
         ),
     ]
