@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import promql
 import pytest
 import yaml
 from prometheus_tools import PATIENCE_S, ROOT, free_port, needs, run, tool
-from rule_files import rules
+from rule_files import GROUPS, rules
 
 pytestmark = pytest.mark.one_python
 
@@ -203,3 +204,18 @@ def test_every_inhibition_has_a_case() -> None:
     for inhibition in inhibitions:
         sources = [source for (source, *_), _ in INHIBITED if source in str(inhibition["source_matchers"])]
         assert sources, inhibition
+
+
+def test_what_keeps_an_alert_quiet_that_does_not_wait_is_recorded_before_it() -> None:
+    """In one group: two are evaluated up to a minute apart, and Alertmanager waits half of one."""
+    places = {
+        rule["record"]: (group["name"], at) for group in GROUPS for at, rule in enumerate(group["rules"]) if "record" in rule
+    }
+    at_once = {rule["alert"]: rule["expr"] for rule in rules("alert") if "for" not in rule}
+    pairs = [(source, target) for (source, *_), (target, *_) in INHIBITED if {source, target} <= at_once.keys()]
+    assert pairs
+    for pair in pairs:
+        (group, first), (other, then) = (
+            max(places[selector.name] for selector in promql.selectors(at_once[name])) for name in pair
+        )
+        assert (group, first < then) == (other, True), pair

@@ -72,7 +72,7 @@ def broken(rule: str) -> Iterator[Callable[[dict[str, Any]], object]]:
         "template-instance-rule": [lambda b: variable(b, "instance").update(allValue=".*")],
         "template-label-promql-rule": [lambda b: variable(b, "job")["query"].update(query="label_values(x{, job)")],
         "template-on-time-change-reload-rule": [lambda b: variable(b, "job").update(refresh=1)],
-        "uneditable-dashboard-rule": [lambda b: b.update(editable=True)],
+        "uneditable-dashboard": [lambda b: b.update(editable=True)],
         "panel-datasource-rule": [lambda b: a_panel(b)["datasource"].update(uid="abc")],
         "panel-title-description-rule": [lambda b: a_panel(b).update(description="")],
         "panel-units-rule": [lambda b: a_panel(b)["fieldConfig"]["defaults"].update(unit="furlong")],
