@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -38,20 +39,30 @@ def main() -> None:
     parser.add_argument("--alive", type=Path, help="file to touch with each caller")
     parser.add_argument("--participant", type=Path, default=PARTICIPANT, help="the lab's participant.py [beside this file]")
     args = parser.parse_args()
+    # The first process of a container ends on no signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     chosen = random.Random(args.seed)
     callers: list[subprocess.Popen[bytes]] = []
     came = 0
-    while not args.calls or came < args.calls:
-        callers = [caller for caller in callers if caller.poll() is None]
-        if len(callers) < AT_ONCE:
-            (behaviour,) = chosen.choices(list(args.mix), list(args.mix.values()))
-            callers.append(_call(args.participant, args.url, behaviour))
-            came += 1
-            if args.alive:
-                args.alive.touch()
-        time.sleep(args.every)
-    for caller in callers:
-        caller.wait()
+    try:
+        while not args.calls or came < args.calls:
+            callers = [caller for caller in callers if caller.poll() is None]
+            if len(callers) < AT_ONCE:
+                (behaviour,) = chosen.choices(list(args.mix), list(args.mix.values()))
+                callers.append(_call(args.participant, args.url, behaviour))
+                came += 1
+                if args.alive:
+                    args.alive.touch()
+            time.sleep(args.every)
+        for caller in callers:
+            caller.wait()
+    finally:
+        # Who is killed is not missed by the server at once, and so long its job waits.
+        for caller in callers:
+            if caller.stdin is not None:
+                caller.stdin.close()
+        for caller in callers:
+            caller.wait()
 
 
 def _call(participant: Path, url: str, behaviour: str) -> subprocess.Popen[bytes]:

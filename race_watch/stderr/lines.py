@@ -18,10 +18,11 @@ MESSAGE_CHARS = 300
 PLACE_CHARS = 200
 THREAD_CHARS = 64
 _MESSAGE_LINES = 4
-# A storm of panics that are survived must not hide the one that is not: each place is told again after a while, and the
-# places are bounded.
+# A storm of panics that are survived must not hide the one that is not: what one thread says of a place is told again after a
+# while, and places are bounded, and threads at each. Jobs that die of one fault are as many threads, where Rust numbers them.
 SAME_PLACE_S = 2.0
 PLACES_A_MINUTE = 30
+THREADS_A_PLACE = 30
 _MINUTE_S = 60.0
 
 
@@ -71,7 +72,7 @@ class StderrLines:
         self._passing_over = False
         self._open: _Open | None = None
         self._minute_s = -_MINUTE_S
-        self._told_s: dict[tuple[str, bytes], float] = {}
+        self._told_s: dict[tuple[str, bytes], dict[bytes, float]] = {}
 
     @property
     def waiting(self) -> bool:
@@ -148,12 +149,13 @@ class StderrLines:
             self._minute_s = now_s
             self._told_s.clear()
         place = (told.kind, told.place)
-        last_s = self._told_s.get(place)
-        if last_s is None and len(self._told_s) >= PLACES_A_MINUTE:
+        if place not in self._told_s and len(self._told_s) >= PLACES_A_MINUTE:
             return False
-        if last_s is not None and now_s - last_s < SAME_PLACE_S:
+        threads = self._told_s.setdefault(place, {})
+        last_s = threads.get(told.thread)
+        if len(threads) >= THREADS_A_PLACE if last_s is None else now_s - last_s < SAME_PLACE_S:
             return False
-        self._told_s[place] = now_s
+        threads[told.thread] = now_s
         return True
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +54,73 @@ def test_every_image_is_pinned_and_every_service_is_bounded_watched_over_and_unp
             assert all(argument for argument in service["build"].get("args", {}).values()), name
         else:
             assert re.search(r"\d+\.\d+", tag), f"{name}: {service['image']}"
-        assert service["healthcheck"]["test"][0] == "CMD", name
+        kind, *words = service["healthcheck"]["test"]
+        assert kind in {"CMD", "CMD-SHELL"}, name
+        assert kind == "CMD-SHELL" or not any(" " in word for word in words), f"{name}: podman would cut the words there"
         assert int(service["mem_limit"]) > 0, name
         assert service["logging"]["options"]["max-size"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         for needed in service.get("depends_on", {}).values():
             assert needed["condition"] == "service_healthy", name
+
+
+def healthy(check: str) -> bool:
+    """What the shell of the image would say; the python of these tests stands for the image's."""
+    environment = {"PATH": os.pathsep.join([os.path.dirname(sys.executable), "/usr/bin", "/bin"]), "no_proxy": "127.0.0.1"}
+    return subprocess.run(["/bin/sh", "-c", check], env=environment, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@needs_tools
+def test_the_load_is_healthy_while_callers_come(services: dict[str, Any], tmp_path: Path) -> None:
+    command, check = services["load"]["command"], services["load"]["healthcheck"]["test"][1]
+    named, here = command[command.index("--alive") + 1], tmp_path / "alive"
+    assert named in check
+    check = check.replace(named, str(here))
+    assert not healthy(check)
+    here.touch()
+    assert healthy(check)
+    os.utime(here, (time.time() - 3600, time.time() - 3600))
+    assert not healthy(check)
+
+
+class Health(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: pytest's output is not for requests."""
+
+
+@needs_tools
+def test_the_worker_is_healthy_while_its_watcher_says_so(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    check = services["worker"]["healthcheck"]["test"][1]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        check = check.replace("127.0.0.1:9464", f"127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert healthy(check)
+            monkeypatch.setattr(Health, "status", 503)
+            assert not healthy(check)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@needs_tools
+def test_alertmanager_remembers_what_it_told_until_it_is_to_tell_it_again(services: dict[str, Any]) -> None:
+    (kept,) = [word.partition("=")[2] for word in services["alertmanager"]["command"] if word.startswith("--data.retention=")]
+    repeats = re.findall(r"repeat_interval: (\w+)", (DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
+    assert repeats
+    assert hours(kept) > max(map(hours, repeats))
+
+
+def hours(duration: str) -> float:
+    return int(duration[:-1]) * {"m": 1 / 60, "h": 1, "d": 24, "w": 168}[duration[-1]]
 
 
 @needs_tools
@@ -85,7 +150,7 @@ def test_every_scraped_port_is_exposed_by_its_service(services: dict[str, Any]) 
         name, _, port = target.partition(":")
         assert int(port) in open_ports(services[name]), target
     livekit = yaml.safe_load((COMPOSE / "livekit.yaml").read_text())
-    assert {livekit["port"], livekit["prometheus_port"]} <= open_ports(services["livekit"])
+    assert {livekit["port"], livekit["prometheus"]["port"]} <= open_ports(services["livekit"])
 
 
 @needs_tools

@@ -18,10 +18,7 @@ import race_watch.lab
 from race_watch.lab.server import LiveKitServer, find_server
 from race_watch.lab.wheels import environment
 
-pytestmark = [
-    pytest.mark.one_python,
-    pytest.mark.skipif(find_server() is None, reason="no livekit-server here: `make livekit-server` builds it"),
-]
+pytestmark = pytest.mark.one_python
 
 LAB = Path(race_watch.lab.__file__).parent
 AGENTS = "livekit-agents==1.8.9"
@@ -34,6 +31,7 @@ def until(done: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.skipif(find_server() is None, reason="no livekit-server here: `make livekit-server` builds it")
 def test_calls_of_the_mix_reach_the_worker_and_their_faults_are_found(tmp_path: Path) -> None:
     python = environment([AGENTS])
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RACE_WATCH_", "LIVEKIT_", "OTEL_"))}
@@ -58,6 +56,19 @@ def test_calls_of_the_mix_reach_the_worker_and_their_faults_are_found(tmp_path: 
             finally:
                 worker.send_signal(signal.SIGTERM)
                 worker.wait(PATIENCE_S)
+
+
+def test_callers_leave_before_the_load_ends_as_it_is_asked_to(tmp_path: Path) -> None:
+    stays, came, left = tmp_path / "participant.py", tmp_path / "came", tmp_path / "left"
+    stays.write_text(f"import sys\nopen({str(came)!r}, 'w')\nsys.stdin.read()\nopen({str(left)!r}, 'w')\n")
+    load = [sys.executable, str(DEPLOY / "compose" / "load.py"), "--url", "ws://127.0.0.1:9", "--mix", "clean=1"]
+    load += ["--every", "60", "--participant", str(stays)]
+    with subprocess.Popen(load) as process:
+        until(came.exists, "a caller comes")
+        process.terminate()
+        # It must not be the signal that ends it: the first process of a container would not hear it.
+        assert process.wait(PATIENCE_S) == 0
+    assert left.exists()
 
 
 def _rooms(incidents: Path) -> set[str]:

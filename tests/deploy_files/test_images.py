@@ -49,3 +49,11 @@ def test_what_runs_is_nobody_by_number(file: Path) -> None:
         stage = max(index for index in stages if index < entry)
         assert any(stage < index < entry for index in users)
     assert entries or "operator" in str(file), "the operator's image keeps its own"
+
+
+def test_what_is_started_has_been_run_and_compiled_before_nothing_is_compiled_any_more(file: Path) -> None:
+    stages = file.read_text().split("\nFROM ")
+    started = [stage for stage in stages if "\nENTRYPOINT" in stage]
+    assert started or "operator" in str(file), "the operator's image keeps its own"
+    for stage in started:
+        assert stage.index("RUN race-watch run") < stage.index("PYTHONDONTWRITEBYTECODE") < stage.index("USER ")

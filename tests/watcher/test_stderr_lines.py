@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from race_watch.events import StderrTold, decode
-from race_watch.stderr.lines import LINE_BYTES, MESSAGE_CHARS, PLACES_A_MINUTE, SAME_PLACE_S, StderrLines
+from race_watch.stderr.lines import LINE_BYTES, MESSAGE_CHARS, PLACES_A_MINUTE, SAME_PLACE_S, THREADS_A_PLACE, StderrLines
 
 FUZZ = settings(deadline=None, derandomize=True, database=None)
 
@@ -288,6 +288,17 @@ def test_storm_of_one_place_is_told_from_time_to_time_and_hides_no_other() -> No
     assert [fact.place for fact in lines.feed(last, 0.1)] == ["b.rs:2:2"]
     assert lines.feed(storm, SAME_PLACE_S / 2) == []
     assert len(lines.feed(storm, SAME_PLACE_S)) == 1
+
+
+def test_jobs_that_die_of_one_fault_at_once_are_each_told() -> None:
+    deaths = [b"thread '<unnamed>' (%d) panicked at a.rs:1:1:\nattempt to divide by zero\n" % pid for pid in (23, 43, 68)]
+    assert [fact.thread for fact in told(b"".join(deaths))] == ["<unnamed> (23)", "<unnamed> (43)", "<unnamed> (68)"]
+
+
+def test_storm_of_many_threads_at_one_place_is_bounded_and_hides_no_other_place() -> None:
+    storm = b"".join(b"thread 'a' (%d) panicked at a.rs:1:1:\nsurvived\n" % n for n in range(1000))
+    last = b"thread 'a' (1) panicked at b.rs:2:2:\nnot survived\n"
+    assert [fact.place for fact in told(storm + last)] == [*["a.rs:1:1"] * THREADS_A_PLACE, "b.rs:2:2"]
 
 
 def test_storm_of_many_places_is_bounded() -> None:
