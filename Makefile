@@ -43,6 +43,10 @@ test: $(VENV)/.installed livekit-server collector promtool amtool deploy-tools #
 soak: $(VENV)/.installed ## Kill workers and supervisors 1,000 times (KILLS=50 SEED=7 for others): nothing committed is lost or left.
 	@$(BIN)/python -m tests.soak --kills $(or $(KILLS),1000) $(if $(SEED),--seed $(SEED))
 
+.PHONY: jobs
+jobs: $(VENV)/.installed livekit-server promtool ## Run 500 real jobs (JOBS=50 SEED=7 for others) that race and die: Prometheus' totals equal the truth.
+	@$(BIN)/python -m tests.jobs --jobs $(or $(JOBS),500) $(if $(SEED),--seed $(SEED))
+
 .PHONY: check
 check: $(VENV)/.installed ## Lint, format, types, import contracts.
 	@$(BIN)/ruff check .

@@ -159,14 +159,14 @@ class ProcessEnd:
             told_by=told_by,
             exiting=flight.exiting,
             panic=panic[1] if panic is not None and not asked_to_end else None,
-            native_text=self._witnesses.take_text(told_s, flight.process.pid) if told_s is not None else None,
+            native_text=self._witnesses.take_text(told_s, flight.process) if told_s is not None else None,
             sent=sent,
             said=tuple(event.text for _, event in words.logged),
             memory_kill=not parents and may_want_memory(status, told_by) and self._witnesses.take_memory_kill(end_s),
         )
 
     def _lives_on(self, flight: Flight, t_s: float) -> Finding:
-        text = self._witnesses.take_text(t_s, flight.process.pid)
+        text = self._witnesses.take_text(t_s, flight.process)
         clues = Clues(panic=flight.panic[1] if flight.panic else "", native_text=text)
         by = "the native library reported a panic; the process lives on, its SIGTERM is ignored or it drains"
         # Said of the moment that shows it, so that a watcher which takes over knows whether it was told.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import deque
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ _PIDS_KEPT = 2048
 _TEXTS_KEPT = 64
 _SAID_KEPT = 16
 _FOREVER_S = float("inf")
+_NUMBERED = re.compile(r"\((\d+)\)$")
 
 # Signals that end nothing: a terminal sends many, and they would push out the one that did.
 _END_NOTHING = frozenset(
@@ -108,18 +110,32 @@ class Witnesses:
             return above.ended[0][1].status, A_SHELL
         return None, ""
 
-    def take_text(self, end_s: float, pid: int) -> StderrTold | None:
-        """The text that tells most of those near the end, taken out with the others of its death."""
-        near = [entry for entry in self._texts if abs(entry[0] - end_s) <= NEAR_S]
+    def take_text(self, end_s: float, process: Process) -> StderrTold | None:
+        """The text that tells most of those that may be this process's, taken out with the others of its death."""
+        near = [entry for entry in self._texts if self._may_be_of(process, end_s, *entry)]
         if not near:
             return None
-        # The first thread of a process has its number. A panic is told twice up to 1.0.25: its own line has the place.
-        order = sorted(near, key=lambda entry: (f"({pid})" not in entry[1].thread, entry[1].kind != "rust_panic", entry[0]))
+        # A panic is told twice up to 1.0.25: its own line has the place.
+        order = sorted(near, key=lambda entry: (_number(entry[1]) != process.pid, entry[1].kind != "rust_panic", entry[0]))
         told_s, told = order[0]
-        for entry in near:
+        for entry in list(self._texts):
             if entry is order[0] or (abs(entry[0] - told_s) < _ONE_DEATH_S and not _is_anothers(entry[1], told)):
                 self._texts.remove(entry)
         return told
+
+    def _may_be_of(self, process: Process, end_s: float, told_s: float, text: StderrTold) -> bool:
+        """Near the end, which a busy parent tells late; or, if it names the process, whenever that was."""
+        number = _number(text)
+        if number == process.pid:
+            return process.monotonic_ns / 1e9 <= told_s <= end_s + NEAR_S
+        return abs(told_s - end_s) <= NEAR_S and not self._lived(number, told_s)
+
+    def _lived(self, pid: int, t_s: float) -> bool:
+        """Whether a process with a journal had that pid then."""
+        words = self._words.get(pid)
+        if words is None or not any(begun_s <= t_s for begun_s, _ in words.begun):
+            return False
+        return not any(ended_s < t_s - NEAR_S for ended_s, _, _ in words.ended)
 
     def take_memory_kill(self, end_s: float) -> bool:
         """Whether the kernel counts a kill near that time, which is then taken."""
@@ -136,6 +152,12 @@ class Witnesses:
                 del self._words[next(iter(self._words))]
             known = self._words[pid] = Words()
         return known
+
+
+def _number(text: StderrTold) -> int:
+    """That of the thread which tells, which the first thread of a process has from the process; 0 where it is not told."""
+    found = _NUMBERED.search(text.thread)
+    return int(found[1]) if found else 0
 
 
 def _is_anothers(text: StderrTold, told: StderrTold) -> bool:

@@ -107,7 +107,8 @@ def agents_said(context: Context, record: logging.LogRecord, template: str) -> N
     """States what livekit-agents says of a job process; its record has the pid, and the job's id and room, as attributes."""
     text = next((known for known in _TEXTS if known in template), None)
     pid = vars(record).get("pid")
-    if text is None or type(pid) is not int:
+    # It warns in the same words of an answer that came late, and gives nothing up.
+    if text is None or type(pid) is not int or record.levelno < logging.ERROR:
         return
     job_id, room = (_text(vars(record).get(name)) for name in ("job_id", "room"))
     context.recorder.state(ChildLogged, pid, text, job_id, room)

@@ -223,6 +223,11 @@ def test_what_is_no_word_about_a_process_is_not_told(
     assert armed.seen(ChildLogged) == []
 
 
+def test_warning_of_a_late_answer_is_no_word_about_an_end(armed: Armed, agents_logger: logging.Logger) -> None:
+    agents_logger.warning("process is unresponsive", extra={"pid": 77, "delay": 600})
+    assert armed.seen(ChildLogged) == []
+
+
 def test_copy_that_a_job_has_forwarded_is_not_told(armed: Armed, agents_logger: logging.Logger) -> None:
     """A job may itself supervise processes, and its records come again in its parent."""
     record = agents_logger.makeRecord(AGENTS_LOGGER, 40, __file__, 1, "process is unresponsive", (), None, extra={"pid": 77})

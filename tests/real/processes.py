@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any
+
+import psutil
 
 Record = dict[str, Any]
 END_TIMEOUT_S = 10.0
@@ -50,8 +50,9 @@ class LineProcess:
         try:
             self._process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            # The whole group: a supervisor killed alone would leave its worker behind.
-            os.killpg(self.pid, signal.SIGKILL)
+            # With all below: a supervisor killed alone would leave its worker behind, which has a group of its own.
+            for process in [*psutil.Process(self.pid).children(recursive=True), self._process]:
+                process.kill()
             self._process.wait()
         for reader in self._readers:
             reader.join()

@@ -322,6 +322,27 @@ def test_text_of_a_main_thread_is_given_to_the_process_of_its_number() -> None:
     }
 
 
+def test_text_of_a_main_thread_is_its_process_s_however_late_the_parent_tells_the_end() -> None:
+    records = [
+        *of(JOB, JOB_LOOP),
+        *of(OTHER_JOB, JOB_LOOP),
+        *panicked("main (20)", "of the job", t_s=9.95),
+        *status(OTHER_JOB, -6, t_s=10.5),
+        ended(OTHER_JOB, 10.5),
+        ended(JOB),
+        *status(JOB, -6, t_s=24.0),
+    ]
+    found = Detector(records)
+    assert {finding.process.pid: finding.evidence.get("panic") for finding in found.findings} == {20: "of the job", 21: None}
+
+
+def test_text_of_an_earlier_process_with_that_pid_is_not_taken() -> None:
+    later = begun(20, 12.0, role="fork")
+    early = panicked("main (20)", "of the earlier one", t_s=9.95)
+    found = Detector([*early, *of(later, JOB_LOOP, t_s=12.5), *status(later, -6, t_s=13.0), ended(later, 13.0)])
+    assert [finding.evidence.get("panic") for finding in found.findings] == [None]
+
+
 def test_lines_of_one_death_are_taken_together() -> None:
     lines = [
         StderrTold("rust_panic", "tokio-rt-worker", PLACE, HANDLE_GONE),

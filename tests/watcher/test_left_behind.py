@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from race_watch import watcher
 from race_watch.journal import directory
 from race_watch.journal.layout import PROGRESS_FILE
 from race_watch.journal.writer import Journal
@@ -57,9 +58,9 @@ def age(run_dir: Path) -> None:
 
 
 def watch(run_dir: Path, *, keep: bool = False) -> None:
-    watcher = Watcher(str(run_dir), lambda incident, again: None, pytest.fail, keep=keep, resume=not keep)
-    watcher.poll()
-    watcher.finish()
+    made = Watcher(str(run_dir), lambda incident, again: None, pytest.fail, keep=keep, resume=not keep)
+    made.poll()
+    made.finish()
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,39 @@ def test_directory_is_removed_with_what_a_killed_process_was_making(run_dir: Pat
     assert killed(run_dir, at)
     directory.remove(str(run_dir))
     assert not run_dir.exists()
+
+
+# Its worker is gone, and it is about to follow.
+FORKSERVER = """
+import os, sys, time
+from race_watch.journal.writer import Journal, file_name
+made, told = os.pipe()
+if os.fork() == 0:
+    nonce = os.urandom(8)
+    journal = Journal(os.path.join(sys.argv[1], file_name(nonce)), 1 << 16, nonce, {"role": sys.argv[2]})
+    os.write(told, b".")
+    time.sleep(0.5)
+    os._exit(0)
+os.read(made, 1)
+"""
+
+
+def test_forkserver_that_outlives_its_worker_for_a_moment_leaves_nothing(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "_FOLLOWS_S", PATIENCE_S)
+    subprocess.run([sys.executable, "-c", FORKSERVER, str(run_dir), "forkserver"], timeout=PATIENCE_S, check=True)
+    watch(run_dir)
+    assert names(run_dir) == []
+
+
+def test_process_that_has_no_worker_to_follow_is_not_waited_for(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    living = Journal(str(run_dir / "a-1-1-aa.rwj"), JOURNAL_BYTES_MIN, bytes(8), {"role": "forkserver"})
+    subprocess.run([sys.executable, "-c", FORKSERVER, str(run_dir), "fork"], timeout=PATIENCE_S, check=True)
+    monkeypatch.setattr(watcher.time, "sleep", lambda _: pytest.fail("waited"))
+    watch(run_dir)
+    assert (run_dir / "a-1-1-aa.rwj").exists()
+    living.close()
 
 
 @pytest.fixture

@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Reply, Serving, incident, read_to_end, serving
 
 from race_watch import metrics
+from race_watch.exporters.exposition import Exposition
 from race_watch.exporters.prometheus import SnapshotCollector
 from race_watch.totals import Totals
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 LABELS = {"category": "registry_race", "verdict": "sdk", "signature": "local-unpublish-keyerror"}
 TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
+LATER_TRACE = {"trace_id": "1" * 32, "span_id": "2" * 16}
 PROCESS = {
     "process_cpu_seconds",
     "process_max_fds",
@@ -141,10 +144,28 @@ def test_scrape_sees_the_snapshot_of_the_moment(served: Serving) -> None:
     assert shown() == 3
 
 
+@pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
+def test_scrape_is_what_the_client_library_makes_of_the_numbers_of_the_moment(served: Serving, accept: str) -> None:
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(served.totals))
+    encoder, _ = choose_encoder(accept)
+    for change in (lambda: None, lambda: traced(served), lambda: served.totals.trace(incident("later", **LATER_TRACE))):
+        change()
+        whole = encoder(registry).decode().removesuffix("# EOF\n")
+        assert whole
+        assert scrape(served, accept).text.startswith(whole)
+
+
+def test_formats_whose_texts_are_kept_are_bounded_however_many_are_asked_for() -> None:
+    exposition = Exposition(Totals())
+    for number in range(20):
+        exposition.text(generate_latest, f"text/plain; version=1.0.{number}")
+    assert len(exposition._formats) <= 4
+
+
 def test_incident_counters_carry_the_latest_trace_in_openmetrics(served: Serving) -> None:
     traced(served)
-    later = {"trace_id": "1" * 32, "span_id": "2" * 16}
-    served.totals.trace(incident("later", time_unix_ns=2_000_500_000_000, **later))
+    served.totals.trace(incident("later", time_unix_ns=2_000_500_000_000, **LATER_TRACE))
     served.totals.trace(incident("untraced", time_unix_ns=3_000_000_000_000))
     body = scrape(served, OPENMETRICS).text
     families = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(body)}
@@ -152,7 +173,7 @@ def test_incident_counters_carry_the_latest_trace_in_openmetrics(served: Serving
     (sample,) = with_exemplar
     assert sample.labels == LABELS
     assert sample.exemplar is not None
-    assert (sample.exemplar.labels, sample.exemplar.value) == (later, 1)
+    assert (sample.exemplar.labels, sample.exemplar.value) == (LATER_TRACE, 1)
     assert float(str(sample.exemplar.timestamp)) == 2000.5
 
 
@@ -241,6 +262,7 @@ def test_failure_of_ours_costs_our_families_and_not_the_scrape() -> None:
     registry.register(SnapshotCollector(totals))
     totals.snapshot = {}
     assert generate_latest(registry) == b""
+    assert Exposition(totals).text(generate_latest, "text/plain") == b""
 
 
 def test_scraping_imports_no_tracing_library_and_sets_no_variable() -> None:
