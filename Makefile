@@ -10,7 +10,8 @@ LIVEKIT_SERVER_VERSION := v1.13.5
 COLLECTOR_VERSION := v0.158.0
 # Every other Python of 3.10-3.13 on this machine gets the tests of its own; the default one gets all of them.
 OTHER_PYTHONS ?= $(shell for v in 3.10 3.11 3.12 3.13; do tests/find-python $$v; done)
-WORKERS ?= 2
+# Tests mostly wait.
+WORKERS ?= 4
 # Real processes on a busy machine: a test that fails is run once more, and shown as rerun.
 PYTEST := python -m pytest -q --reruns 1
 
@@ -34,7 +35,7 @@ demo: $(VENV)/.installed ## Real races on the real SDK, detected and named; HOLD
 .PHONY: test
 test: $(VENV)/.installed livekit-server collector promtool amtool deploy-tools ## All tests, on every installed Python of 3.10 to 3.13.
 	@echo "make: tests on $$($(BIN)/python --version)"
-	@$(BIN)/$(PYTEST) -n $(WORKERS) --ignore tests/real
+	@$(BIN)/$(PYTEST) -n $(WORKERS) --dist loadgroup --ignore tests/real
 	@echo "make: tests with a real livekit-server"
 	@$(BIN)/$(PYTEST) tests/real
 	@for python in $(OTHER_PYTHONS); do tests/on-python $$python $(CACHE) $(WORKERS) || exit 1; done

@@ -23,7 +23,7 @@ def test_bench_prints_every_traffic_the_bound_and_its_seed() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("seed 's'")
     for kind in KINDS:
-        assert done.stdout.count(f"\n{kind} ") == 2
+        assert done.stdout.count(f"\n{kind} ") == 3
     assert "no test can" in done.stdout
     assert "with 95 % confidence fewer than" in done.stdout
 

@@ -24,7 +24,7 @@ def account(
     """
     points, resource, unit = grown.alarm.points, grown.resource, blamed.unit
     n = amount(grown.alarm.crossed, unit) - amount(points[0], unit)
-    slope = f"{blamed.slope.value:.2f} per {unit} {_bound(blamed.slope)}"
+    slope = f"{blamed.slope.value:.2f} per {unit} {_bound(blamed.slope, unit)}"
     number = f"{n:.1f}" if unit == HOUR else f"{n:.0f}"
     kinds = mix(kind_slopes([(amount(r, unit), r.kinds, r.load) for r in _with_kinds(grown, classified)]))
     told = {
@@ -73,10 +73,13 @@ def _with_kinds(grown: Grown, classified: Sequence[Reading]) -> Sequence[Reading
     return list(classified)[before[-1] if before else 0 :]
 
 
-def _bound(slope: Slope) -> str:
+def _bound(slope: Slope, unit: str) -> str:
+    # How often it holds by the hour is not measured.
+    sure = "" if unit == HOUR else f", {CONFIDENCE:.0%}"
     if math.isfinite(slope.low) and math.isfinite(slope.high):
-        return f"({slope.low:.2f} to {slope.high:.2f}, {CONFIDENCE:.0%})"
-    return "(too few readings for a bound)"
+        return f"({slope.low:.2f} to {slope.high:.2f}{sure})"
+    known = [f"at {word} {end:.2f}" for word, end in (("least", slope.low), ("most", slope.high)) if math.isfinite(end)]
+    return f"({known[0]}{sure})" if known else "(too few readings for a bound)"
 
 
 def _false_alarm_rate(place: int) -> str:

@@ -1,14 +1,17 @@
-"""`python -m tests.growth_bench`: how often the growth detector alarms falsely, and how soon it alarms at leaks."""
+"""`python -m tests.growth_bench`: how often the growth test alarms falsely, how soon at leaks, and whether its bounds hold."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import starmap
 
 from race_watch.growth.stretches import UNITS_PER_FALSE_ALARM
 from tests.growth_bench.bound import at_most, least_departures
+from tests.growth_bench.coverage import ALARM, GAUGE, Interval, intervals
 from tests.growth_bench.measure import KINDS, Alarms, Delay, clean, leaking
 from tests.growth_bench.worker import STEP_FDS, STEP_HANDLES, Leak
 
@@ -19,7 +22,7 @@ _STEPS = {"handles": STEP_HANDLES, "fds": STEP_FDS}
 
 
 def main(words: list[str] | None = None) -> int:
-    """Prints two tables."""
+    """Prints three tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.growth_bench", description=__doc__)
     parser.add_argument("--departures", type=int, default=112_000, help="of clean processes, all kinds of traffic together")
     parser.add_argument("--runs", type=int, default=5, help="leaking processes of each row")
@@ -41,6 +44,9 @@ def main(words: list[str] | None = None) -> int:
         false = list(pool.map(_clean, calm))
         _show_false_alarms(false)
         _show_delays(list(pool.map(_leaking, ill)), leaks, options.limit)
+        # Gauges tell of a process that leaks nothing, too.
+        both = [*ill, *((kind, seed, Leak(resource), _A_PROCESS) for kind, seed, _ in calm for resource in _STEPS)]
+        _show_coverage([one for some in pool.map(_bounded, both) for one in some])
     return 0
 
 
@@ -50,6 +56,10 @@ def _clean(job: tuple[str, str, int]) -> Alarms:
 
 def _leaking(job: tuple[str, str, Leak, int]) -> Delay:
     return next(starmap(leaking, [job]))
+
+
+def _bounded(job: tuple[str, str, Leak, int]) -> list[Interval]:
+    return next(starmap(intervals, [job]))
 
 
 def _show_false_alarms(found: list[Alarms]) -> None:
@@ -72,12 +82,32 @@ def _show_delays(found: list[Delay], leaks: list[Leak], limit: int) -> None:
         print(f"{kind:22}" + "".join(f"{_cell(rows, limit):>23}" for rows in cells))
     bounds = [least_departures(leak.rate, _STEPS[leak.resource], UNITS_PER_FALSE_ALARM) for leak in leaks]
     print(f"{'no test can, on average':22}" + "".join(f"{bound:23.1f}" for bound in bounds))
-    alarmed = [row for row in found if row.departures is not None]
-    covered = sum(row.covered for row in alarmed)
     print(
-        f"\nthe stated slope interval has the true slope in {covered} of {len(alarmed)} alarms; the bound is Lorden's, for an"
+        "the bound is Lorden's, for an observer who sees exactly what each departure leaves, at the same false alarm rate and"
     )
-    print("observer who sees exactly what each departure leaves, at the same false alarm rate and the simulated rate of steps")
+    print("the simulated rate of steps\n")
+
+
+def _show_coverage(found: list[Interval]) -> None:
+    print("stated intervals that hold what each departure left, a cache that filled meanwhile included; in brackets those that")
+    print("hold what the leak alone leaves; half their width by what was left, median; those that are open on a side")
+    places = (ALARM, GAUGE)
+    print(f"{'':22}" + "".join(f"{at:>10}{'hold':>8}{'(leak)':>9}{'width':>7}{'open':>7}" for at in places))
+    for kind in (*KINDS, "all"):
+        cells = [[row for row in found if row.at == at and kind in (row.kind, "all")] for at in places]
+        print(f"{kind:22}" + "".join(_coverage(rows) for rows in cells))
+
+
+def _coverage(rows: list[Interval]) -> str:
+    if not rows:
+        return f"{0:10}{'':31}"
+
+    def share(which: Callable[[Interval], bool]) -> str:
+        return f"{sum(map(which, rows)) / len(rows):.1%}"
+
+    closed = sorted(row.width for row in rows if math.isfinite(row.width)) or [math.nan]
+    holds, leak = share(lambda row: row.holds), f"({share(lambda row: row.holds_leak)})"
+    return f"{len(rows):10,}{holds:>8}{leak:>9}{closed[len(closed) // 2]:7.2f}{share(lambda row: not row.bounded):>7}"
 
 
 def _cell(rows: list[Delay], limit: int) -> str:

@@ -30,12 +30,11 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Delay:
-    """Departures until alarm; None without one. `covered` tells whether the slope's interval has the true one."""
+    """Departures until alarm; None without one."""
 
     kind: str
     leak: Leak
     departures: int | None
-    covered: bool = False
 
 
 @dataclass
@@ -45,49 +44,40 @@ class _Watched:
     samples: int = 0
     departed: int = 0
 
-    def alarms(self, samples: Iterator[tuple[float, ResourcesSampled]]) -> Iterator[dict[str, str]]:
-        """The evidence of each finding, as it is raised."""
+    def alarms(self, samples: Iterator[tuple[float, ResourcesSampled]]) -> Iterator[str]:
+        """The resource of each finding, as it is raised."""
         process = Process(1, 1, "", 0, self.seed, 0, 0, {})
         for t_s, sample in samples:
             self.samples += 1
             self.departed = sample.participants_departed
             self.growth.observe(Record(process, self.samples, t_s, sample))
             for finding in self.growth.confirm(t_s):
-                yield finding.evidence
+                yield finding.evidence["resource"]
         for finding in self.growth.confirm(math.inf):
-            yield finding.evidence
+            yield finding.evidence["resource"]
 
 
 def samples_of(kind: str, seed: str, leak: Leak, departures: int) -> Iterator[tuple[float, ResourcesSampled]]:
     """What the host half would state under this kind of traffic."""
-    if kind == LAB:
-        return lab.looped(seed, leak, departures)
+    return lab.looped(seed, leak, departures) if kind == LAB else worker_of(kind, seed, leak).run(departures)
+
+
+def worker_of(kind: str, seed: str, leak: Leak) -> Worker:
+    """A simulated worker under this kind of traffic, about to begin."""
     worker = Worker(seed, leak, noisy=kind != NO_NOISE)
     TRAFFIC.get(kind, TRAFFIC["one by one"])(worker)
-    return worker.run(departures)
+    return worker
 
 
 def clean(kind: str, seed: str, departures: int) -> Alarms:
     """A process that leaks nothing."""
     watched = _Watched(seed)
-    found = [evidence["resource"] for evidence in watched.alarms(samples_of(kind, seed, Leak(), departures))]
-    return Alarms(kind, departures, watched.samples, tuple(found))
+    found = tuple(watched.alarms(samples_of(kind, seed, Leak(), departures)))
+    return Alarms(kind, departures, watched.samples, found)
 
 
 def leaking(kind: str, seed: str, leak: Leak, departures: int) -> Delay:
     """A process that leaks from its first participant on, until it is found."""
     watched = _Watched(seed)
-    for evidence in watched.alarms(samples_of(kind, seed, leak, departures)):
-        if evidence["resource"] == leak.resource:
-            return Delay(kind, leak, watched.departed, _covers(evidence, leak))
-    return Delay(kind, leak, None)
-
-
-def _covers(evidence: dict[str, str], leak: Leak) -> bool:
-    """A room has 1.25 participants on average where they are told apart by rooms."""
-    words = evidence["slope"].replace("(", " ").replace(",", " ").split()
-    if "to" not in words:
-        return False
-    true = leak.rate * (1.25 if evidence["unit"] == "room" else 1.0)
-    at = words.index("to")
-    return float(words[at - 1]) <= true <= float(words[at + 1])
+    found = leak.resource in watched.alarms(samples_of(kind, seed, leak, departures))
+    return Delay(kind, leak, watched.departed if found else None)

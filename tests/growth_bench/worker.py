@@ -40,7 +40,11 @@ class Leak:
 
 
 class Worker:
-    """One process. `noisy` adds late releases, reference cycles, native teardown, a cache, steps and a wandering pool."""
+    """One process. `noisy` adds late releases, reference cycles, native teardown, a cache, steps and a wandering pool.
+
+    Attributes:
+        cached: Descriptors in the cache after each departure, from none on.
+    """
 
     def __init__(self, seed: str, leak: Leak, *, noisy: bool = True) -> None:
         self.dice = random.Random(seed)
@@ -51,7 +55,8 @@ class Worker:
         self._leak = leak
         self._noisy = noisy
         self._rooms = self._participants = self._rooms_ended = self._connects = self._collections = 0
-        self._garbage = self._cached = 0
+        self._garbage = 0
+        self.cached = [0]
         self._pool = 0.0
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -146,9 +151,9 @@ class Worker:
         self.after(self.dice.expovariate(1 / _COLLECTION_S), self._collect)
 
     def _cache_and_step(self) -> None:
-        if self.dice.random() < _CACHE_FILLS * (1 - self._cached / _CACHE_FDS):
-            self._cached += 1
-            self.fds += 1
+        fills = self.dice.random() < _CACHE_FILLS * (1 - self.cached[-1] / _CACHE_FDS)
+        self.cached.append(self.cached[-1] + fills)
+        self.fds += fills
         if self.dice.random() < STEP_FDS:
             self.fds += self.dice.randint(1, 8)
         if self.dice.random() < STEP_HANDLES:

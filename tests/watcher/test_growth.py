@@ -61,7 +61,7 @@ def test_publications_that_are_kept_are_found_within_twelve_departures() -> None
     assert finding.category == "handle_leak"
     assert int(finding.evidence["n"]) <= 12
     assert (finding.evidence["resource"], finding.evidence["unit"]) == ("handles", "participant")
-    assert finding.evidence["slope"] == "1.00 per participant (1.00 to 1.00, 95%)"
+    assert finding.evidence["slope"] == "1.00 per participant (0.68 to 1.32, 95%)"
     assert finding.evidence["false_alarm_rate"] == "at most 1 in 1,000,000 participants"
 
 
@@ -129,7 +129,7 @@ def test_rooms_that_are_dropped_are_one_incident_with_all_that_they_keep() -> No
     assert made.evidence["kinds"] == "udp +16, tcp +15"
     assert int(made.evidence["n"]) <= 4
     assert made.evidence["slope"].startswith("31.00 per abandoned room")
-    assert made.evidence["threads"] == f"6.00 per abandoned room (6.00 to 6.00, 95%), n {made.evidence['n']}: webrtc +6"
+    assert made.evidence["threads"] == f"6.00 per abandoned room (at least 5.39, 95%), n {made.evidence['n']}: webrtc +6"
     assert {"tasks", "subscriptions"} <= set(made.evidence)
 
 
@@ -152,7 +152,7 @@ def test_cancelled_connects_that_leave_a_subscription_are_found() -> None:
         worker.idle(2)
     made = judge(worker.records).only()
     assert (made.category, made.signature) == ("subscription_leak", "connect-cancel-sigterm")
-    assert made.evidence["slope"] == "1.00 per cancelled connect (1.00 to 1.00, 95%)"
+    assert made.evidence["slope"] == "1.00 per cancelled connect (0.46 to 1.54, 95%)"
 
 
 def left_by_server(*, threads: int, fds: int) -> Counted:
@@ -397,7 +397,8 @@ def test_gauges_tell_the_slope_with_its_bound_without_an_alarm() -> None:
     assert growth.confirm(worker.t_s) == []
     (estimate,) = [e for e in growth.estimates() if (e.resource, e.unit) == ("handles", "participant")]
     assert estimate.process == MAIN
-    assert (estimate.slope.value, estimate.slope.low, estimate.slope.high) == (1, 1, 1)
+    assert estimate.slope.value == 1
+    assert 0.5 < estimate.slope.low < 1 < estimate.slope.high < 1.5
 
 
 def test_gauges_are_silent_before_anybody_has_left() -> None:
