@@ -87,7 +87,7 @@ class Agent:
             self.path = path
             removed = directory.make_room(path, self.settings.journal_bytes)
             self.journal = Journal(path, self.settings.journal_bytes, nonce, who)
-            self.context.pid, self.context.run_dir = os.getpid(), self.run_dir
+            self.context.pid, self.context.run_dir = os.getpid(), os.path.abspath(self.run_dir)
             key, plain = directory.key(self.run_dir), self.settings.identity == "plain"
             self.context.recorder.attach(self.journal.emit, self.journal.count, nonce.hex(), key, plain=plain)
             for problem in self.settings.problems:
@@ -105,8 +105,6 @@ class Agent:
         # Under one of our wraps the bootstrap's trap would stay, and arm again after an undo.
         finder.release_traps()
         for hook in HOOKS:
-            if hook is default_registry and not self.shows_metrics:
-                continue
             for target in (hook.TARGET, *getattr(hook, "ALSO", ())):
                 finder.when_imported(target, partial(self._install, hook))
         for package, name in SDKS.items():
@@ -116,6 +114,9 @@ class Agent:
         """A target that is missing switches off that hook alone."""
         key = (hook.NAME, module.__name__)
         if key in self._installed or self.journal is None:
+            return
+        # Asked now: this may be a fork by the time its target is imported.
+        if hook is default_registry and not self.shows_metrics:
             return
         patches, guard = Patches(), self.context.recorder.guard(hook.NAME)
         try:

@@ -59,7 +59,11 @@ class Outside:
         if now_s < self._next_s:
             return
         self._next_s = now_s + INTERVAL_S
-        watched, tree = set(attached), _tree(self._command)
+        try:
+            watched, tree = set(attached), _tree(self._command)
+        except (psutil.Error, OSError):
+            # For want of descriptors, say: the next look tells.
+            return
         children = Counter(_or_unknown(process.ppid) for process in tree)
         before, self._known = self._known, {}
         for process in sorted(tree, key=lambda process: process.pid not in before):
@@ -72,7 +76,7 @@ class Outside:
                     self._known[process.pid] = _Known(process, int(process.create_time()))
                 elif self._measure(process, known, children[process.pid]):
                     self._known[process.pid] = before.pop(process.pid)
-            except psutil.Error:
+            except (psutil.Error, OSError):
                 # It has ended meanwhile, or is another user's.
                 continue
         for pid, known in before.items():
@@ -107,7 +111,7 @@ def _tree(root: int) -> list[psutil.Process]:
     try:
         process = psutil.Process(root)
         return [process, *process.children(recursive=True)]
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         return []
 
 

@@ -33,6 +33,10 @@ class OwnJournal:
         except OSError:
             return
 
+    @property
+    def made(self) -> bool:
+        return self._journal is not None
+
     def state(self, event: type[Event], *values: object) -> None:
         """Writes one event, its fields in order. Free text must have been through `clean`."""
         if self._journal is not None:

@@ -102,8 +102,10 @@ class WatcherThread:
         return Outside(self._command, self._state_measured)
 
     def _state_measured(self, event: type[Event], *values: object) -> None:
-        if self._measured is None:
-            self._measured = OwnJournal(self._run_dir, size=self._settings.journal_bytes)
+        if self._measured is None or not self._measured.made:
+            first, self._measured = self._measured is None, OwnJournal(self._run_dir, size=self._settings.journal_bytes)
+            if first and not self._measured.made:
+                warn(f"processes in other languages are not measured yet: no space for a journal in {self._run_dir}")
         self._measured.state(event, *values)
 
     def _watch(self, guard: Guard) -> None:

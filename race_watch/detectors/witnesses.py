@@ -14,6 +14,8 @@ from race_watch.records import Process, Record
 
 # How far from the end the text on stderr and the kernel's count may be: a core dump takes seconds.
 NEAR_S = 5.0
+# The same of a text that names its process, whose end a busy parent tells late.
+_NAMED_NEAR_S = 60.0
 # Lines on stderr that come as close together tell of one death.
 _ONE_DEATH_S = 1.0
 _PIDS_KEPT = 2048
@@ -113,26 +115,30 @@ class Witnesses:
     def take_text(self, end_s: float, process: Process) -> StderrTold | None:
         """The text that tells most of those that may be this process's, taken out with the others of its death."""
         near = [entry for entry in self._texts if self._may_be_of(process, end_s, *entry)]
+        named = [entry for entry in near if _number(entry[1]) == process.pid]
+        if named:
+            # It may have survived earlier ones.
+            near = [entry for entry in named if named[-1][0] - entry[0] < _ONE_DEATH_S]
         if not near:
             return None
         # A panic is told twice up to 1.0.25: its own line has the place.
-        order = sorted(near, key=lambda entry: (_number(entry[1]) != process.pid, entry[1].kind != "rust_panic", entry[0]))
-        told_s, told = order[0]
+        taken = told_s, told = min(near, key=lambda entry: (entry[1].kind != "rust_panic", entry[0]))
         for entry in list(self._texts):
-            if entry is order[0] or (abs(entry[0] - told_s) < _ONE_DEATH_S and not _is_anothers(entry[1], told)):
+            same_death = abs(entry[0] - told_s) < _ONE_DEATH_S and not _is_anothers(entry[1], told)
+            if entry is taken or (same_death and not self._names_another(process, *entry)):
                 self._texts.remove(entry)
         return told
 
     def _may_be_of(self, process: Process, end_s: float, told_s: float, text: StderrTold) -> bool:
-        """Near the end, which a busy parent tells late; or, if it names the process, whenever that was."""
-        number = _number(text)
-        if number == process.pid:
-            return process.monotonic_ns / 1e9 <= told_s <= end_s + NEAR_S
-        return abs(told_s - end_s) <= NEAR_S and not self._lived(number, told_s)
+        """Near the end, and not of a process that it names."""
+        if _number(text) == process.pid:
+            return max(process.monotonic_ns / 1e9, end_s - _NAMED_NEAR_S) <= told_s <= end_s + NEAR_S
+        return abs(told_s - end_s) <= NEAR_S and not self._names_another(process, told_s, text)
 
-    def _lived(self, pid: int, t_s: float) -> bool:
-        """Whether a process with a journal had that pid then."""
-        words = self._words.get(pid)
+    def _names_another(self, process: Process, t_s: float, text: StderrTold) -> bool:
+        """Whether it has the number of another process with a journal, of that time."""
+        number = _number(text)
+        words = self._words.get(number) if number != process.pid else None
         if words is None or not any(begun_s <= t_s for begun_s, _ in words.begun):
             return False
         return not any(ended_s < t_s - NEAR_S for ended_s, _, _ in words.ended)

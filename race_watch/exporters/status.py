@@ -137,6 +137,7 @@ def _health(fleet: Fleet, live: list[ProcessFacts], totals: Totals) -> dict[str,
 def _process(fleet: Fleet, facts: ProcessFacts) -> dict[str, Any]:
     installed = fleet.hooks_of(facts)
     off = dict(facts.hooks_off)
+    wanted = {*HOOKS, "default_registry"} if facts.process.identity.get("shows_metrics") else set(HOOKS)
     return {
         "pid": facts.process.pid,
         "role": facts.role,
@@ -147,7 +148,7 @@ def _process(fleet: Fleet, facts: ProcessFacts) -> dict[str, Any]:
             "installed": sorted(installed - off.keys()),
             "off": off,
             # Installed when the module they are for is imported.
-            "waiting": sorted(set(HOOKS) - installed - off.keys()),
+            "waiting": sorted(wanted - installed - off.keys()),
         },
     }
 

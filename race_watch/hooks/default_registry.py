@@ -38,7 +38,7 @@ class WatcherMetrics:
     """
 
     def __init__(self, run_dir: str, metric: Any, guard: Guard) -> None:
-        self._path = os.path.join(os.path.abspath(run_dir), METRICS_FILE)
+        self._path = os.path.join(run_dir, METRICS_FILE)
         self._metric = metric
         # A fork inherits the registry; were it served or pushed from there too, everything would be there twice.
         self._pid = os.getpid()

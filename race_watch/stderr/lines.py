@@ -153,7 +153,12 @@ class StderrLines:
             return False
         threads = self._told_s.setdefault(place, {})
         last_s = threads.get(told.thread)
-        if len(threads) >= THREADS_A_PLACE if last_s is None else now_s - last_s < SAME_PLACE_S:
+        if last_s is None and len(threads) >= THREADS_A_PLACE:
+            # As if they were one thread.
+            last_s = max(threads.values())
+            if now_s - last_s >= SAME_PLACE_S:
+                del threads[min(threads, key=lambda thread: threads[thread])]
+        if last_s is not None and now_s - last_s < SAME_PLACE_S:
             return False
         threads[told.thread] = now_s
         return True

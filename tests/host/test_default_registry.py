@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client
 import pytest
 from arming import Armed, arming
 from interpreters import LOOP, checked, read_journals, run, watched_environment
@@ -202,6 +203,22 @@ if __name__ == "__main__":
         child.join()
     count("main")
 """
+
+
+def test_fork_that_is_the_first_to_import_the_client_shows_none(run_dir: Path) -> None:
+    source = f"""{LOOP}
+import os
+pid = os.fork()
+from prometheus_client import REGISTRY
+print(sum("race_watch" in type(c).__module__ for c in list(REGISTRY._collector_to_names)), flush=True)
+if pid:
+    os.waitpid(pid, 0)
+else:
+    os._exit(0)
+"""
+    environment = watched_environment(run_dir, after=[Path(prometheus_client.__file__).parents[1]], **{VARIABLE: "1"})
+    said = checked(run([sys.executable, "-c", source], environment))
+    assert sorted(said.split()) == ["0", "1"]
 
 
 def test_only_the_main_process_shows_them(run_dir: Path, tmp_path: Path) -> None:

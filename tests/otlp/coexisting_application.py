@@ -216,7 +216,7 @@ def _watch() -> None:
 if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("--kind", choices=KINDS, required=True)
-    arguments.add_argument("--order", choices=["before", "after"], required=True)
+    arguments.add_argument("--order", choices=["before", "after", "below"], required=True)
     arguments.add_argument("--watched", action="store_true")
     arguments.add_argument("--exporting", default="")
     given = arguments.parse_args()

@@ -188,6 +188,9 @@ def test_what_is_personal_or_secret_appears_nowhere(tmp_path: Path) -> None:
             tmp_path,
             "--incidents",
             str(incidents),
+            "--run-dir",
+            str(tmp_path / "journals"),
+            "--keep",
             command=[python, str(APPLICATION), "--url", sfu],
             OTEL_EXPORTER_OTLP_ENDPOINT=their_url,
             OTEL_EXPORTER_OTLP_HEADERS="api-key=PLANTED",
@@ -215,8 +218,10 @@ def test_what_is_personal_or_secret_appears_nowhere(tmp_path: Path) -> None:
     log, _, summary = done.stderr.partition("race-watch: summary")
     ours = "\n".join([*(line for line in log.splitlines() if line.startswith("race-watch:")), summary])
     sent = inbox.everything().decode("latin-1").replace(inbox.requests[0].headers["authorization"], "")
+    journals = [path.read_bytes().decode("latin-1") for path in (tmp_path / "journals").iterdir()]
+    assert any("participant_connected" in journal for journal in journals)
     for planted in PLANTED:
-        for where in (ours, incidents.read_text(), sent):
+        for where in (ours, incidents.read_text(), sent, *journals):
             assert planted not in where
 
 

@@ -89,6 +89,7 @@ def test_publications_that_an_agent_keeps_are_found_with_their_unit_and_slope(
     (incident,) = ran.incidents
     evidence = incident["evidence"]
     assert (incident["category"], evidence["resource"], evidence["unit"]) == ("handle_leak", "handles", "participant")
+    assert (incident["verdict"], incident["signature"]) == ("app", "departed-kept-by-application")
     slope = re.match(r"[\d.]+", evidence["slope"])
     assert slope is not None
     assert float(slope[0]) == pytest.approx(1.0, rel=0.1)

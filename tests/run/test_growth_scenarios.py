@@ -190,6 +190,7 @@ def test_connects_that_are_cancelled_are_found_by_the_subscription_of_each(ran: 
     assert (last.connects_cancelled, last.subscriptions, last.rooms_abandoned) == (8, 8, 0)
     (found,) = [incident for incident in ran.incidents if incident["category"] == "subscription_leak"]
     assert measured(found) == ("subscriptions", "cancelled connect", 1.0)
+    assert found["signature"] == "connect-cancel-sigterm"
 
 
 @under("tracks_before_connect", "--tracks", "10", livekit="1.2.0")
@@ -197,9 +198,9 @@ def test_tracks_that_are_made_before_the_room_take_a_runtime_each(ran: Ran) -> N
     last = ran.settled[-1]
     assert counts(last.handles)["track"] == counts(last.threads)["audio_source"] == 10
     assert ran.kinds[0]["pipe"] >= 20
-    assert {(found["category"], found["verdict"], found["signature"]) for found in ran.incidents} <= {
+    assert [(found["category"], found["verdict"], found["signature"]) for found in ran.incidents] == [
         ("fd_leak", "app", "track-created-before-connect")
-    }
+    ]
 
 
 # The same traffic, kept and let go of
@@ -214,6 +215,7 @@ def test_publications_that_the_application_keeps_are_found_within_twelve_departu
     incident = ran.only()
     resource, unit, slope = measured(incident)
     assert (incident["category"], resource, unit) == ("handle_leak", "handles", "participant")
+    assert (incident["verdict"], incident["signature"]) == ("app", "departed-kept-by-application")
     assert slope == pytest.approx(2, rel=0.1)
     assert int(incident["evidence"]["n"]) <= 12
     assert incident["evidence"]["kinds"].startswith("publication +")

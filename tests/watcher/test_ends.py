@@ -336,6 +336,36 @@ def test_text_of_a_main_thread_is_its_process_s_however_late_the_parent_tells_th
     assert {finding.process.pid: finding.evidence.get("panic") for finding in found.findings} == {20: "of the job", 21: None}
 
 
+@pytest.mark.parametrize("survived_s", [9.0, 30.0, 7200.0])
+def test_panic_that_was_survived_is_not_what_a_process_dies_of_later(survived_s: float) -> None:
+    job, end_s = begun(20, 0.0, role="fork"), 10_000.0
+    found = Detector(
+        [
+            *of(job, JOB_LOOP, t_s=0.1),
+            *panicked("main (20)", "survived", t_s=end_s - survived_s),
+            *panicked("main (20)", "died of", t_s=end_s - 0.05),
+            *status(job, -6, t_s=end_s),
+            ended(job, end_s),
+        ]
+    )
+    assert [finding.evidence.get("panic") for finding in found.findings] == ["died of"]
+
+
+def test_death_takes_no_text_that_names_another_process() -> None:
+    records = [
+        *of(JOB, JOB_LOOP),
+        *of(OTHER_JOB, JOB_LOOP),
+        *of(RELAY, StderrTold("glibc", "", "", "free(): invalid pointer"), t_s=9.5),
+        *status(JOB, -6, t_s=9.6),
+        ended(JOB, 9.6),
+        *panicked("main (21)", "of the other job", t_s=9.9),
+        *status(OTHER_JOB, -6, t_s=10.1),
+        ended(OTHER_JOB, 10.1),
+    ]
+    found = Detector(records)
+    assert {finding.process.pid: finding.evidence.get("panic") for finding in found.findings}[21] == "of the other job"
+
+
 def test_text_of_an_earlier_process_with_that_pid_is_not_taken() -> None:
     later = begun(20, 12.0, role="fork")
     early = panicked("main (20)", "of the earlier one", t_s=9.95)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from race_watch import outside
@@ -217,6 +219,21 @@ def test_program_is_the_executable_whatever_the_process_calls_itself(holder: Hol
     assert Path(f"/proc/{holder.pid}/comm").read_text().strip() == "room of alice"
     assert after.program == named.resolve().name != before.program
     assert (after.pid, after.born_s) == (before.pid, before.born_s)
+
+
+def test_look_that_fails_for_want_of_descriptors_is_made_up_for_by_the_next(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    looks = Looks(holder.pid)
+    (before,) = looks.look()
+    with monkeypatch.context() as without:
+        without.setattr(psutil.Process, "children", none_left)
+        assert looks.look() == []
+    (after,) = looks.look()
+    assert (after.pid, after.born_s, after.threads) == (before.pid, before.born_s, before.threads)
 
 
 def test_process_that_has_ended_is_told_once(holder: Holder) -> None:

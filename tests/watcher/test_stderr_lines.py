@@ -301,6 +301,21 @@ def test_storm_of_many_threads_at_one_place_is_bounded_and_hides_no_other_place(
     assert [fact.place for fact in told(storm + last)] == [*["a.rs:1:1"] * THREADS_A_PLACE, "b.rs:2:2"]
 
 
+def test_storm_of_many_threads_at_one_place_is_told_of_again_after_a_while() -> None:
+    def panic(number: int) -> bytes:
+        return b"thread 'a' (%d) panicked at a.rs:1:1:\nnever mind\n" % number
+
+    lines = StderrLines()
+
+    def told_at(now_s: float, data: bytes) -> list[str]:
+        return [fact.thread for fact in [*lines.feed(data, now_s), *lines.settle(now_s)]]
+
+    assert len(told_at(1.0, b"".join(panic(n) for n in range(100)))) == THREADS_A_PLACE
+    assert told_at(1.0 + SAME_PLACE_S, panic(200)) == ["a (200)"]
+    assert told_at(1.1 + SAME_PLACE_S, panic(201)) == []
+    assert told_at(1.0 + 2 * SAME_PLACE_S, panic(202)) == ["a (202)"]
+
+
 def test_storm_of_many_places_is_bounded() -> None:
     storm = b"".join(b"thread 'a' panicked at a.rs:%d:1:\nsurvived\n" % n for n in range(1000))
     assert len(told(storm)) == PLACES_A_MINUTE
