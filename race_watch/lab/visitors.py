@@ -13,6 +13,7 @@ import json
 from livekit import rtc
 
 SAMPLE_RATE = 48_000
+PATIENCE_S = 30.0
 
 
 def say(event: str) -> None:
@@ -27,6 +28,8 @@ async def visit(url: str, token: str, seconds: float) -> None:
     track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
     options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
     publication = await room.local_participant.publish_track(track, options)
+    # Somebody has it before it goes, however busy the machine is.
+    await asyncio.wait_for(publication.wait_for_subscription(), PATIENCE_S)
     await asyncio.sleep(seconds)
     await room.local_participant.unpublish_track(publication.sid)
     await room.disconnect()
@@ -37,7 +40,7 @@ async def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--url", required=True)
     options.add_argument("--at-once", type=int, default=4, help="how many are in the room at a time")
-    options.add_argument("--seconds", type=float, default=0.5, help="how long each stays")
+    options.add_argument("--seconds", type=float, default=0.5, help="how long each stays once its track is subscribed to")
     options.add_argument("tokens", nargs="+", metavar="TOKEN")
     args = options.parse_args()
     waiting = list(args.tokens)

@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.real, pytest.mark.one_python]
 
 LIVEKIT = "1.1.21"
 VISITORS = 100
+# The room's and its local participant's; at the last sample they may be gone.
+OWN_HANDLES = 2
 PATIENCE_S = 120.0
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +78,7 @@ def test_hundred_visitors_of_a_clean_agent_raise_no_alarm(livekit_server: LiveKi
     ran = visited(livekit_server, tmp_path)
     assert f"{VISITORS} left; subscribed to {VISITORS} tracks, kept 0 publications" in ran.said
     assert ran.samples[-1].participants_departed == VISITORS
-    assert ran.samples[-1].ffi_handles == 2
+    assert ran.samples[-1].ffi_handles <= OWN_HANDLES
     assert max(sample.participants for sample in ran.samples) >= 2
     assert ran.incidents == []
 
@@ -85,7 +87,7 @@ def test_publications_that_an_agent_keeps_are_found_with_their_unit_and_slope(
     livekit_server: LiveKitServer, tmp_path: Path
 ) -> None:
     ran = visited(livekit_server, tmp_path, "--keep")
-    assert ran.samples[-1].ffi_handles == 2 + VISITORS
+    assert VISITORS <= ran.samples[-1].ffi_handles <= OWN_HANDLES + VISITORS
     (incident,) = ran.incidents
     evidence = incident["evidence"]
     assert (incident["category"], evidence["resource"], evidence["unit"]) == ("handle_leak", "handles", "participant")
