@@ -12,6 +12,8 @@ from race_watch.lab.errors import LabError
 from race_watch.lab.wheels import CACHE_VARIABLE, default_cache, environment
 
 # Pure Python, without dependencies, and among the lab's own: small enough to install in a test.
+pytestmark = pytest.mark.one_python
+
 SMALL = ["attrs==25.3.0"]
 
 

@@ -17,7 +17,9 @@ from race_watch.events import DescriptorsClassified, HandleHeld
 from race_watch.findings import CATEGORIES
 from race_watch.records import JournalEnded
 
-FUZZ = settings(deadline=None, derandomize=True, database=None, max_examples=60)
+pytestmark = pytest.mark.one_python
+
+FUZZ = settings(derandomize=True, database=None, max_examples=60)
 
 
 def visit(worker: Counted, *, kept: int = 0, apart_s: float = 0.5, handles: int = 3) -> None:
